@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The machine: replays one trace under one model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "replay/native/recorder.hpp"
+#include "rmap_models/native/model.hpp"
+#include "traces/native/event.hpp"
+
+namespace rmapreplay {
+
+enum class ThpMode : u8 { never, madvise, always };
+
+// What the trace's metadata says about the machine it was captured on.
+struct TraceFacts {
+    Kernel kernel = Kernel::v7_3;
+    ThpMode thp = ThpMode::never;
+    bool use_zero_page = true;  // read faults on huge-eligible ranges map the huge zero page
+    u64 rows = 0;               // events in the trace
+};
+
+// When walks happen that the trace did not record.
+struct WalkPolicy {
+    enum class When : u8 { none, scan, every, sample, reclaim, end };
+    When when = When::scan;
+    u64 n = 16;     // scan: points; every, reclaim: events; sample: walks
+    u64 seed = 0;   // sample
+    WalkKind kind = WalkKind::referenced;
+    bool recorded = true;  // also replay the trace's own walk rows
+};
+
+// Parses `scan:16`, `every:100000`, `sample:1000@7`, `reclaim:64`, `end`, `none`, each with an
+// optional `,kind=referenced|unmap|migrate|all`. Throws std::invalid_argument with one clear line.
+WalkPolicy parse_walk_policy(std::string_view text);
+
+// What the replay met that cannot be true of the state, by kind.
+enum class Anomaly : u8 {
+    unknown_process,        // an event of a process the trace never introduced
+    fault_outside_vma,      // a fault at an address that no VMA covers (SIGSEGV)
+    fault_access_denied,    // a fault that the VMA's permissions refuse (SIGSEGV)
+    fault_present_mismatch, // the trace saw the PTE absent (present), the machine has it (not)
+    mmap_over_mapping,      // mmap without MAP_FIXED placed where something is mapped
+    munmap_nothing,         // munmap of a range with no mapping
+    mremap_no_source,       // mremap of an address that no VMA covers
+    protect_hole,           // mprotect, mlock, madvise of an unmapped range that was said to succeed
+    brk_mismatch,           // brk moved in a way that the state does not allow
+    exit_unknown,           // exit of a task that was not alive
+    fork_existing,          // fork of a process id that is still alive
+    walk_no_folio,          // a recorded walk of an address that maps no anonymous folio
+    count,
+};
+std::string_view anomaly_name(Anomaly);
+
+struct Totals {
+    u64 events = 0;
+    u64 walks = 0, visits = 0, hits = 0, useless = 0, misses = 0;
+    std::array<u64, static_cast<std::size_t>(Anomaly::count)> anomalies{};
+    std::array<u64, static_cast<std::size_t>(Anomaly::count)> first_anomaly{};  // row, if any
+};
+
+class Machine {
+  public:
+    // `costs` must be the ledger the model was made with.
+    Machine(RmapModel& model, Costs& costs, const TraceFacts& facts, const WalkPolicy& walks,
+            Recorder& recorder);
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    void record_visits(bool on);          // also report every VisitRecord
+    void apply(const Event& event);       // rows in order
+    void finish();                        // after the last row: end-of-trace walks and memory
+    const Totals& totals() const;
+    const std::array<OpCosts, kOpNames.size()>& operations() const;
+    u64 memory_bytes() const;             // bytes of the machine's own state, for benchmarks
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace rmapreplay

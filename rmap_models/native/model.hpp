@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What a model of the anonymous reverse map is, and what it may ask of the machine. Read this first.
+//
+// The machine keeps the truth: VMAs, page tables, folios. A model keeps whatever objects its design
+// needs to find, from a folio, every VMA that may map it. The machine calls the model at the places
+// where the kernel calls mm/rmap.c, under the kernel's names; the model counts what it did in Costs.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rmap_models/native/vma.hpp"
+
+namespace rmapreplay {
+
+// Where a folio's reverse map starts (folio->mapping): a handle the model gives out. The machine
+// stores it with shared folios; a page mapped by one mm only is always homed at its VMA's home().
+using Home = u32;
+
+inline constexpr std::size_t kMaxObjects = 8;    // object kinds, vm_area_struct included
+inline constexpr std::size_t kMaxCounters = 12;  // per walk, and per operation
+
+// A kind of object the structures are made of; bytes as the kernel allocates it.
+struct ObjectKind {
+    std::string_view name;
+    u32 bytes;
+};
+
+// What one kind of operation (fork, fault, ...) has cost so far.
+struct OpCosts {
+    u64 calls = 0;
+    std::array<u64, kMaxObjects> allocated{};
+    std::array<u64, kMaxObjects> freed{};
+    std::array<u64, kMaxCounters> counters{};
+};
+
+// The ledger. The machine points `op` at the operation in progress; models add to it.
+struct Costs {
+    OpCosts* op = nullptr;
+    std::array<u64, kMaxObjects> live{};
+    std::array<u64, kMaxObjects> peak{};
+
+    void allocated(std::size_t kind, u64 n = 1) {
+        op->allocated[kind] += n;
+        live[kind] += n;
+        if (live[kind] > peak[kind]) peak[kind] = live[kind];
+    }
+    void freed(std::size_t kind, u64 n = 1) {
+        op->freed[kind] += n;
+        live[kind] -= n;
+    }
+    void count(std::size_t counter, u64 n = 1) { op->counters[counter] += n; }
+};
+
+// A folio as a walk sees it.
+struct FolioView {
+    u64 index = 0;     // folio->index, in pages
+    u32 nr = 1;        // pages (1 << order)
+    u32 mapcount = 1;  // PTEs that map it
+    Home home = 0;
+    bool exclusive = false;  // PageAnonExclusive
+};
+
+// One rmap walk in progress. The model hands over VMAs with visit(); the machine tests each against
+// the page tables and says whether to go on.
+class Walk {
+  public:
+    FolioView folio;
+    std::array<u64, kMaxCounters> counters{};  // named by ModelInfo::walk_counters
+
+    // Offers a VMA that overlaps [index, index + nr). False: the walk is over (rmap_one() or done()
+    // said stop).
+    virtual bool visit(const Vma& vma) = 0;
+    // Mappings found so far, as PTEs.
+    u32 found = 0;
+
+  protected:
+    ~Walk() = default;
+};
+
+struct Param {
+    std::string_view name;
+    std::string_view values;   // human-readable: "6.12|6.18|7.3|auto"
+    std::string_view initial;  // default value
+    std::string_view doc;
+};
+
+// Static description of a model. Object kind 0 is the machine's own vm_area_struct, so a model's
+// first kind has number 1 in Costs.
+struct ModelInfo {
+    std::string_view name;
+    std::string_view doc;
+    std::span<const Param> params;
+    std::span<const ObjectKind> objects;
+    std::span<const std::string_view> walk_counters;
+    std::span<const std::string_view> op_counters;
+};
+inline constexpr std::size_t kVmAreaStruct = 0;
+
+// Why a VMA's links are cloned (enum vma_operation, mm/vma.h in v7.3).
+enum class CloneFor : u8 { split, merge_unfaulted, remap };
+
+class RmapModel {
+  public:
+    virtual ~RmapModel() = default;
+    virtual const ModelInfo& info() const = 0;
+
+    // ---- mm ----
+    virtual void mm_init(Mm&) {}                               // exec, or first sight of an mm
+    virtual void mm_fork_begin(Mm& /*child*/, Mm& /*parent*/) {}  // dup_mmap() starts
+    virtual void mm_fork_end(Mm& /*child*/, Mm& /*parent*/) {}    // all VMAs and PTEs are copied
+    virtual void mm_exit(Mm&) {}                               // exit_mmap(): its VMAs are gone
+
+    // ---- VMA ----
+    // __anon_vma_prepare(): first anonymous fault in a VMA whose anon_vma word is null; sets it.
+    virtual void anon_vma_prepare(Vma&) = 0;
+    // anon_vma_clone(): dst, with the final range of split/remap or, for merge_unfaulted, its old
+    // one, gets src's links. dst.anon_vma already equals src.anon_vma, dst.chain is null. Called
+    // only if src is faulted.
+    virtual void anon_vma_clone(Vma& dst, const Vma& src, CloneFor) = 0;
+    // anon_vma_fork(): called only if parent is faulted; child.anon_vma and chain come in null.
+    virtual void anon_vma_fork(Vma& child, const Vma& parent) = 0;
+    // unlink_anon_vmas(): called only if vma is faulted; leaves both words null.
+    virtual void unlink_anon_vmas(Vma&) = 0;
+    // Around every change of a faulted VMA's start, end or offset
+    // (anon_rmap_tree_pre/post_update_vma()).
+    virtual void pre_update_vma(Vma&) = 0;
+    virtual void post_update_vma(Vma&) = 0;
+    // Whether a faulted VMA must not be merged with an unfaulted one (vma_is_fork_child()). Faulted
+    // VMAs merge only if their anon_vma words are equal.
+    virtual bool vma_is_fork_child(const Vma&) const = 0;
+
+    // ---- folio ----
+    // Where a new, reused or exclusive page of this faulted VMA is homed. Must stay the same as the
+    // VMA is split, merged, resized and moved.
+    virtual Home home(const Vma&) const = 0;
+    // n folios came to be homed / are no longer homed there (freed or re-homed).
+    virtual void folios_homed(Home, u64 /*n*/) {}
+    virtual void folios_unhomed(Home, u64 /*n*/) {}
+
+    // ---- walk ----
+    // rmap_walk_anon(): offers every VMA that may map the folio, in the design's order.
+    virtual void rmap_walk(Walk&) = 0;
+};
+
+// How a model is made. Adding a model: one file that defines these, one line in registry.cpp.
+struct ModelParams {
+    Kernel kernel = Kernel::v7_3;  // resolved from the trace's metadata when the parameter is auto
+    std::vector<std::pair<std::string, std::string>> values;  // as given, key=value
+};
+struct ModelEntry {
+    const ModelInfo* info;
+    std::unique_ptr<RmapModel> (*make)(const ModelParams&, Costs&);
+};
+std::span<const ModelEntry> models();
+const ModelEntry* find_model(std::string_view name);
+
+}  // namespace rmapreplay
