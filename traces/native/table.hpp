@@ -21,19 +21,31 @@
 namespace rmapreplay {
 
 // Dictionary types hold codes into a list of distinct strings.
-enum class Type : u8 { boolean, u8, u16, u32, u64, i8, i32, i64, f64, dict8, dict32 };
+enum class Type : u8 {
+    boolean,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    int8,
+    int32,
+    int64,
+    float64,
+    dict8,
+    dict32,
+};
 
 template <class T>
 constexpr Type type_of() {
     if constexpr (std::is_same_v<T, bool>) return Type::boolean;
-    if constexpr (std::is_same_v<T, u8>) return Type::u8;
-    if constexpr (std::is_same_v<T, u16>) return Type::u16;
-    if constexpr (std::is_same_v<T, u32>) return Type::u32;
-    if constexpr (std::is_same_v<T, u64>) return Type::u64;
-    if constexpr (std::is_same_v<T, i8>) return Type::i8;
-    if constexpr (std::is_same_v<T, i32>) return Type::i32;
-    if constexpr (std::is_same_v<T, i64>) return Type::i64;
-    if constexpr (std::is_same_v<T, double>) return Type::f64;
+    if constexpr (std::is_same_v<T, u8>) return Type::uint8;
+    if constexpr (std::is_same_v<T, u16>) return Type::uint16;
+    if constexpr (std::is_same_v<T, u32>) return Type::uint32;
+    if constexpr (std::is_same_v<T, u64>) return Type::uint64;
+    if constexpr (std::is_same_v<T, i8>) return Type::int8;
+    if constexpr (std::is_same_v<T, i32>) return Type::int32;
+    if constexpr (std::is_same_v<T, i64>) return Type::int64;
+    if constexpr (std::is_same_v<T, double>) return Type::float64;
 }
 
 // One bit per row, least significant first.

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# `make` or `make help` lists the targets. Everything is built in $(VENV) and $(BUILD); cmake, ninja
+# and clang-format come from PyPI, so only Python 3.11+, a C++20 compiler and git are needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build
+JOBS ?= 2
+DEMO_TRACE ?= traces/corpus/redis.parquet
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+SOURCES := $(shell find src traces replay rmap_models cli \
+             \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' \) 2>/dev/null)
+CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+.PHONY: demo
+demo: $(VENV)/installed  ## replay a bundled trace under anon_vma and cow, and print what it cost
+	$(BIN)/rmapreplay run $(DEMO_TRACE) --model anon_vma --model cow
+
+.PHONY: test
+test: lint native-test pytest  ## lint, native tests under ASan and UBSan, and the Python suite
+
+.PHONY: pytest
+pytest: $(VENV)/installed $(VENV)/dev-tools
+	$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/installed $(VENV)/dev-tools  ## ruff, mypy --strict and clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV) && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+.PHONY: format
+format: $(VENV)/dev-tools  ## rewrite the sources as lint wants them
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+.PHONY: native-test
+native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, without Python
+	@$(BIN)/cmake -S . -B $(BUILD)/native-tests -G Ninja -DRMAPREPLAY_NATIVE_TESTS=ON \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+	@$(BIN)/cmake --build $(BUILD)/native-tests -- --quiet
+	$(BUILD)/native-tests/native_tests
+
+.PHONY: clean
+clean:  ## remove everything that was built
+	rm -rf $(VENV) $(BUILD)
+
+# What builds the package: build requirements of pyproject.toml, and cmake and ninja.
+$(VENV)/build-tools: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	    > $(VENV)/build-requires.txt
+	@echo "installing build tools into $(VENV)"
+	@$(PIP) install -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja
+	@touch $@
+
+# A regular install, not an editable one: mypy cannot follow the editable import hook. The wheel's
+# build directory stays, so only what changed is compiled.
+$(VENV)/installed: $(VENV)/build-tools $(SOURCES) CMakeLists.txt
+	@echo "building rmapreplay"
+	@$(PIP) install --no-build-isolation .
+	@$(PIP) install --no-build-isolation --no-deps --force-reinstall . 2>/dev/null
+	@touch $@
+
+$(VENV)/dev-tools: $(VENV)/installed
+	@$(PIP) install --no-build-isolation '.[dev]'
+	@touch $@

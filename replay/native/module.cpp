@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The extension module rmapreplay._native. Each area binds its own part.
+#include <nanobind/nanobind.h>
+
+void bind_traces(nanobind::module_& m);
+void bind_replay(nanobind::module_& m);
+
+NB_MODULE(_native, m) {
+    m.doc() = "The native core of rmapreplay; use the Python packages instead.";
+#if __has_include("traces/native/bind_traces.cpp")
+    bind_traces(m);
+#endif
+#if __has_include("replay/native/machine.cpp")
+    bind_replay(m);
+#endif
+}
