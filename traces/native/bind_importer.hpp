@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// How a native parser looks from Python: chunks of bytes in, Arrow tables and counts out.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string_view>
+
+#include "traces/native/bind_arrow.hpp"
+#include "traces/native/history.hpp"
+
+namespace rmapreplay {
+
+inline nanobind::dict to_dict(const Tally& tally) {
+    nanobind::dict dict;
+    for (const auto& [name, n] : tally.counts()) dict[name.c_str()] = n;
+    return dict;
+}
+
+inline nanobind::dict to_dict(const ImportStats& stats) {
+    nanobind::dict dict;
+    dict["lines"] = stats.lines;
+    dict["lost"] = stats.lost;
+    dict["unmatched_enters"] = stats.unmatched_enters;
+    dict["unmatched_exits"] = stats.unmatched_exits;
+    dict["processes_alive"] = stats.processes_alive;
+    dict["events"] = to_dict(stats.events);
+    dict["syscalls"] = to_dict(stats.syscalls);
+    dict["dropped"] = to_dict(stats.dropped);
+    return dict;
+}
+
+// Parser has feed(string_view), finish(), table() -> EventTable& and stats() -> const ImportStats&.
+template <class Parser>
+nanobind::class_<Parser> bind_importer(nanobind::module_& m, const char* name, const char* doc) {
+    namespace nb = nanobind;
+    return nb::class_<Parser>(m, name, doc)
+        .def(nb::init<>())
+        .def(
+            "feed",
+            [](Parser& parser, nb::bytes chunk) {
+                const std::string_view text(chunk.c_str(), chunk.size());
+                nb::gil_scoped_release unlocked;
+                parser.feed(text);
+            },
+            nb::arg("chunk"), "Parse the next bytes of the text, cut anywhere.")
+        .def(
+            "finish", [](Parser& parser) { parser.finish(); },
+            "Parse what is left; call once, after the last chunk.")
+        .def(
+            "take", [](Parser& parser) { return wrap_table(parser.table().take()); },
+            "The rows that are ready, as an Arrow struct array; the parser keeps none of them.")
+        .def_prop_ro(
+            "ready", [](Parser& parser) { return parser.table().rows(); },
+            "How many rows take() would give.")
+        .def_prop_ro(
+            "rows", [](Parser& parser) { return parser.table().total_rows(); },
+            "How many rows there have been in all.")
+        .def_prop_ro("first_time", [](Parser& parser) { return parser.table().first_time(); })
+        .def_prop_ro("last_time", [](Parser& parser) { return parser.table().last_time(); })
+        .def(
+            "stats", [](Parser& parser) { return to_dict(parser.stats()); },
+            "Counts: lines, lost, unmatched_enters, unmatched_exits, processes_alive, and by name "
+            "events, syscalls and dropped.");
+}
+
+}  // namespace rmapreplay

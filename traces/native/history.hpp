@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// From what a capture saw to the rows of a trace: enter and exit of system calls paired per thread,
+// processes followed from their first exec, exec's own mappings told from those of mmap. Importers
+// read the lines of their format and call this.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "traces/native/event_table.hpp"
+#include "traces/native/exec_window.hpp"
+#include "traces/native/syscalls.hpp"
+#include "traces/native/tally.hpp"
+#include "traces/native/timeline.hpp"
+
+namespace rmapreplay {
+
+struct Task {
+    i32 pid = 0;  // thread group
+    i32 tid = 0;
+};
+
+// What the import met, for the trace's metadata.
+struct ImportStats {
+    u64 lines = 0;
+    u64 lost = 0;  // events that the capture itself says it lost
+    u64 unmatched_enters = 0;  // system calls whose return was not seen
+    u64 unmatched_exits = 0;  // returns whose entry was not seen
+    u64 processes_alive = 0;  // when the capture ended
+    Tally events;  // seen, by the capture's name for them
+    Tally syscalls;  // entered
+    Tally dropped;  // could not be used, by reason
+};
+
+class History {
+  public:
+    explicit History(EventTable& out) : out_(out), timeline_(out) {}
+    History(const History&) = delete;
+    History& operator=(const History&) = delete;
+
+    // Calls in order of time (ns).
+    void enter(i64 time, Task task, const Call& call);
+    void exit(i64 time, Task task, Sys sys, i64 result);
+    void fault(i64 time, Task task, u64 addr, u64 error_code, Source source);
+    // `parent` made a task; clone_flags as the kernel has them (no exit signal in the low byte).
+    void new_task(i64 time, Task parent, i32 child_tid, u64 clone_flags);
+    // perf_event_mmap(): a mapping as it is after mmap, mprotect, brk, stack growth or in exec.
+    void mapped(i64 time, Task task, const Mapping& mapping);
+    // The point of no return of an exec has passed: the new address space is in use.
+    void comm_exec(i64 time, Task task);
+    void exec_done(i64 time, Task task, std::string_view filename);
+    void task_exit(i64 time, Task task);
+    void exit_mmap(i64 time, Task task);
+    void finish();
+
+    // Whether an event of this process would be used; counts it as dropped if not.
+    bool known_sideband(i32 pid);
+    ImportStats& stats() { return stats_; }
+    const ImportStats& stats() const { return stats_; }
+
+  private:
+    struct Thread {
+        bool in_call = false;
+        i32 pid = 0;  // of the task in the call
+        Call call;
+        Timeline::Place place = 0;  // of the call's row, 0: none reserved
+        bool has_mapping = false;  // mmap, shmat: what perf_event_mmap() reported
+        Event mapping;
+        std::string identity;
+        std::vector<Event> after_call;  // faults that need the mapping made by the call
+        std::unique_ptr<ExecWindow> exec;
+    };
+    struct Process {
+        bool known = false;
+        i32 threads = 0;
+        i32 exec_tid = 0;  // the thread that is in execve
+        std::unordered_map<u64, u64> shm;  // shmat: address -> length
+    };
+
+    bool known(i32 pid);
+    bool known_or_dropped(i32 pid);
+    Event row(i64 time, Task task, Op op) const;
+    ExecWindow* exec_window(Task task);
+    void finish_call(i64 time, Task task, Thread& thread, i64 result);
+    bool describe_mmap(Task task, Thread& thread, i64 result, Event& event);
+    bool describe_shmat(Task task, Thread& thread, i64 result, Event& event);
+    bool describe_shmdt(Task task, Thread& thread, Event& event);
+    void finish_exec(Task task, Thread& thread, i64 result);
+    void abandon(Task task, Thread& thread);
+    void push(const Event& event) { timeline_.push(event); }
+
+    EventTable& out_;
+    Timeline timeline_;
+    FileIds files_;
+    ImportStats stats_;
+    std::unordered_map<i32, Process> processes_;  // by pid
+    std::unordered_map<i32, Thread> threads_;  // by tid, those with something to remember
+    i32 last_pid_ = -1;  // known() of the last asked for
+    bool last_known_ = false;
+};
+
+}  // namespace rmapreplay
