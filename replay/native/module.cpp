@@ -2,11 +2,14 @@
 // The extension module rmapreplay._native. Each area binds its own part.
 #include <nanobind/nanobind.h>
 
+#include "traces/native/bind_arrow.hpp"
+
 void bind_traces(nanobind::module_& m);
 void bind_replay(nanobind::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "The native core of rmapreplay; use the Python packages instead.";
+    rmapreplay::bind_arrow(m);
 #if __has_include("traces/native/bind_traces.cpp")
     bind_traces(m);
 #endif

@@ -128,6 +128,7 @@ class VmaTree {
     void reserve(std::size_t n) { slots_.reserve(n); }
     // Must follow every change of a linked VMA's end; `i` is its index before the change.
     void set_end(std::size_t i, u64 end) { slots_[i].end = end; }
+    u64 bytes() const { return slots_.capacity() * sizeof(Slot); }
     void clear() {
         slots_.clear();
         cache_ = nullptr;

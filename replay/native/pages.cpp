@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What faults, fork and unmapping do to page tables and folios (mm/memory.c, mm/huge_memory.c).
+#include <algorithm>
+
+#include "replay/native/state.hpp"
+
+namespace rmapreplay {
+
+namespace {
+constexpr unsigned kLeafPages = 512;
+constexpr u64 kAccessible = VM_READ | VM_WRITE | VM_EXEC;
+}  // namespace
+
+// ---- faults ----
+
+// The common case in one piece: a write to an empty page of a faulted, small-paged private VMA.
+void Machine::State::fault(AddressSpace& mm, const Event& e) {
+    Vma* vma = mm.vmas.lookup(e.addr);
+    if (vma && e.write && vma->anon_vma && e.present != 1 &&
+        (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE) {
+        PteLeaf* leaf = mm.pages.leaf(store, e.addr);
+        const unsigned page = PageTable::page_of(e.addr), g = page / kGroupPages;
+        if (leaf && !leaf->huge && leaf->group[g] != kNoGroup &&
+            !(leaf->present[g] >> (page % kGroupPages) & 1)) {
+            new_private_page(mm, *vma, *leaf, page);
+            return;
+        }
+    }
+    fault_slow(mm, e);
+}
+
+void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
+    Vma* vma = mm.vmas.lookup(e.addr);
+    begin_operation(Op::fault, e.pid);
+    if (!vma) {
+        Vma* above = mm.vmas.find(e.addr);
+        if (above && (above->flags & VM_GROWSDOWN) && expand_downwards(mm, *above, e.addr))
+            vma = above;
+    }
+    if (!vma)
+        anomaly(Anomaly::fault_outside_vma);
+    else if (e.source != Source::gup &&
+             !(vma->flags & (e.write ? VM_WRITE : kAccessible)))  // forced GUP may write read-only
+        anomaly(Anomaly::fault_access_denied);
+    else
+        handle_fault(mm, *vma, page_down(e.addr), e.write, e.present);
+    end_operation();
+}
+
+// handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown.
+void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present) {
+    if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;  // no anonymous memory
+    if (vma.file && !write) {  // pages of files are not ours to track, private copies are
+        if (present == 0 && is_anon(mm.pages.get(store, addr)))
+            anomaly(Anomaly::fault_present_mismatch);
+        return;
+    }
+    PteLeaf* leaf = mm.pages.leaf(store, addr);
+    if (!leaf && thp_eligible(mm, vma, addr)) {  // do_huge_pmd_anonymous_page()
+        anon_vma_prepare(vma);
+        leaf = mm.pages.make_leaf(store, addr);
+        if (write) {
+            const Home home = model.home(vma);
+            leaf->huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
+            folio(leaf->huge).exclusive = 1;
+            model.folios_homed(home, 1);
+            ++mm.anon_ptes;
+            ++anon_ptes;
+            return;
+        }
+        if (facts.use_zero_page) {
+            leaf->huge = kZero;
+            return;
+        }
+    }
+    if (!leaf) leaf = mm.pages.make_leaf(store, addr);
+    if (write) {
+        handle_write(mm, vma, addr, *leaf, present);
+        return;
+    }
+    const Pte pte = mm.pages.get(store, addr);
+    if (pte == kGuard) {
+        anomaly(Anomaly::fault_access_denied);
+    } else if (pte == kNone) {
+        PageTable::set(store, *leaf, PageTable::page_of(addr), kZero);
+    } else if (is_anon(pte) && present == 0) {
+        anomaly(Anomaly::fault_present_mismatch);
+    }
+}
+
+void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
+                                  i8 present) {
+    const unsigned page = PageTable::page_of(addr);
+    if (leaf.huge == kZero) {  // do_huge_zero_wp_pmd(): a huge folio takes its place
+        anon_vma_prepare(vma);
+        leaf.huge = kNone;
+        if (thp_eligible(mm, vma, addr)) {
+            const Home home = model.home(vma);
+            leaf.huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
+            folio(leaf.huge).exclusive = 1;
+            model.folios_homed(home, 1);
+            ++mm.anon_ptes;
+            ++anon_ptes;
+            return;
+        }
+    } else if (leaf.huge) {  // do_huge_pmd_wp_page()
+        Folio& f = folio(leaf.huge);
+        if (f.exclusive) {
+            if (present == 0) anomaly(Anomaly::fault_present_mismatch);
+            return;
+        }
+        if (f.mapcount == 1) {
+            const Home home = model.home(vma);
+            if (f.home != home) {
+                model.folios_unhomed(f.home, 1);
+                model.folios_homed(home, 1);
+                f.home = home;
+            }
+            f.exclusive = 1;
+            return;
+        }
+        split_huge_pmd(mm, leaf);
+    }
+    const Pte pte = mm.pages.get(store, addr);
+    switch (pte) {
+        case kNone:
+            if (present == 1 && !vma.file) anomaly(Anomaly::fault_present_mismatch);
+            [[fallthrough]];
+        case kZero:
+            anon_vma_prepare(vma);
+            if (pte == kZero) PageTable::clear(leaf, page);
+            new_private_page(mm, vma, leaf, page);
+            return;
+        case kGuard: anomaly(Anomaly::fault_access_denied); return;
+        case kPrivate:
+            // Only its protection was in the way, or another thread was faster.
+            if (present == 0) anomaly(Anomaly::fault_present_mismatch);
+            return;
+        default: break;
+    }
+    // do_wp_page(): reuse the folio if nobody else maps it, else copy.
+    if (present == 0) anomaly(Anomaly::fault_present_mismatch);
+    Folio& f = folio(pte);
+    if (f.order) {
+        if (f.exclusive || mapped_only_by(mm, vma, pte)) {
+            f.exclusive = 1;  // reused where it is; its home stays
+            return;
+        }
+    } else if (f.mapcount == 1) {
+        // folio_move_anon_rmap(): from here on the entry alone says all there is to know.
+        model.folios_unhomed(f.home, 1);
+        folios.free(pte);
+        --mm.anon_ptes;
+        --anon_ptes;
+        new_private_page(mm, vma, leaf, page);
+        return;
+    }
+    put_mapping(mm, pte);
+    new_private_page(mm, vma, leaf, page);
+}
+
+void Machine::State::new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page) {
+    PageTable::set(store, leaf, page, kPrivate);
+    ++private_pages;
+    ++mm.anon_ptes;
+    ++anon_ptes;
+    model.folios_homed(model.home(vma), 1);
+}
+
+// A read or write of a 2 MB range without page table may be served by one PMD
+// (thp_vma_allowable_order(), create_huge_pmd()).
+bool Machine::State::thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const {
+    if (facts.thp == ThpMode::never || vma.file || mm.thp_disabled) return false;
+    if (vma.flags & (VM_NOHUGEPAGE | VM_SPECIAL | VM_SHARED)) return false;
+    if (facts.thp == ThpMode::madvise && !(vma.flags & VM_HUGEPAGE)) return false;
+    if (&vma == mm.exec_stack) return false;
+    const u64 base = addr & ~(kPmdSize - 1);
+    return base >= vma.start && base + kPmdSize <= vma.end;
+}
+
+// Whether every entry that maps this large folio is in mm. (Its pages lie in one stretch of vma's
+// index space; entries elsewhere make the count fall short, which errs towards copying.)
+bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
+    const Folio& f = folio(pte);
+    const u64 first = std::max<u64>(f.index, vma.anon_pgoff);
+    const u64 last = std::min<u64>(f.index + (u64{1} << f.order), vma.last_index() + 1);
+    u32 found = 0;
+    for (u64 index = first; index < last; ++index)
+        found += mm.pages.get(store, vma.address_of(index)) == pte;
+    return found == f.mapcount;
+}
+
+// ---- populate ----
+
+// __mm_populate(): holes are passed over.
+void Machine::State::populate(AddressSpace& mm, u64 start, u64 end) {
+    for (u64 at = start; at < end;) {
+        Vma* vma = mm.vmas.find(at);
+        if (!vma || vma->start >= end) return;
+        at = std::max(at, vma->start);
+        const u64 until = std::min(vma->end, end);
+        // populate_vma_page_range(): write faults break CoW in private writable mappings.
+        if (!(vma->flags & VM_LOCKONFAULT))
+            populate_vma(mm, *vma, at, until, (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE);
+        at = until;
+    }
+}
+
+void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write) {
+    if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;
+    if (write ? !(vma.flags & VM_WRITE) : !(vma.flags & kAccessible)) return;
+    if (!write && vma.file) return;
+    for (u64 at = start; at < end; at += kPageSize) {
+        const Pte pte = mm.pages.get(store, at);
+        const bool done = write ? pte == kPrivate || (is_folio(pte) && folio(pte).exclusive)
+                                : pte != kNone;
+        if (!done) handle_fault(mm, vma, at, write, -1);
+    }
+}
+
+// ---- zap ----
+
+void Machine::State::put_mapping(AddressSpace& mm, Pte pte) {
+    Folio& f = folio(pte);
+    --mm.anon_ptes;
+    --anon_ptes;
+    if (--f.mapcount == 0) {
+        model.folios_unhomed(f.home, 1);
+        folios.free(pte);
+    }
+}
+
+void Machine::State::zap_huge(AddressSpace& mm, PteLeaf& leaf) {
+    if (is_folio(leaf.huge)) put_mapping(mm, leaf.huge);
+    leaf.huge = kNone;
+}
+
+// zap_page_range_single(). Guard markers survive MADV_DONTNEED.
+void Machine::State::zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards) {
+    u64 private_zapped = 0;
+    mm.pages.for_each_leaf(
+        store, start, end, [&](PteLeaf& leaf, u64, unsigned first, unsigned last) {
+            if (leaf.huge) {
+                if (first == 0 && last == kLeafPages) {
+                    zap_huge(mm, leaf);
+                    return;
+                }
+                split_huge_pmd(mm, leaf);
+            }
+            PageTable::for_each_page(store, leaf, first, last, [&](unsigned page, Pte pte) {
+                if (pte == kGuard && keep_guards) return;
+                if (pte == kPrivate)
+                    ++private_zapped;
+                else if (is_folio(pte))
+                    put_mapping(mm, pte);
+                PageTable::clear(leaf, page);
+            });
+            PageTable::trim(store, leaf);
+        });
+    if (!private_zapped) return;
+    private_pages -= private_zapped;
+    mm.anon_ptes -= private_zapped;
+    anon_ptes -= private_zapped;
+    model.folios_unhomed(model.home(vma), private_zapped);
+}
+
+// free_pgtables(): page tables go with their last VMA.
+void Machine::State::free_page_tables(AddressSpace& mm, u64 start, u64 end) {
+    std::vector<u64> empty;
+    mm.pages.for_each_leaf(store, start, end, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+        if (!leaf.empty()) return;
+        const Vma* vma = mm.vmas.find(base);
+        if (!vma || vma->start >= base + kPmdSize) empty.push_back(base);
+    });
+    for (u64 base : empty) mm.pages.free_leaf(store, base);
+}
+
+// __split_huge_pmd(): the same folio, mapped by 512 entries.
+void Machine::State::split_huge_pmd(AddressSpace& mm, PteLeaf& leaf) {
+    const Pte pte = leaf.huge;
+    leaf.huge = kNone;
+    for (unsigned page = 0; page < kLeafPages; ++page) PageTable::set(store, leaf, page, pte);
+    if (is_folio(pte)) {
+        folio(pte).mapcount += kLeafPages - 1;
+        mm.anon_ptes += kLeafPages - 1;
+        anon_ptes += kLeafPages - 1;
+    }
+}
+
+// vma_adjust_trans_huge()
+void Machine::State::split_huge_at(AddressSpace& mm, u64 addr) {
+    if (facts.thp == ThpMode::never || addr % kPmdSize == 0) return;
+    PteLeaf* leaf = mm.pages.leaf(store, addr);
+    if (leaf && leaf->huge) split_huge_pmd(mm, *leaf);
+}
+
+// ---- guards ----
+
+// madvise_guard_install(): what was mapped goes, and the VMA counts as faulted.
+void Machine::State::install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 end) {
+    anon_vma_prepare(vma);
+    zap_range(mm, vma, start, end, false);
+    for (u64 at = start; at < end; at += kPageSize)
+        PageTable::set(store, *mm.pages.make_leaf(store, at), PageTable::page_of(at), kGuard);
+    if (facts.kernel >= Kernel::v7_3) vma.flags |= VM_MAYBE_GUARD;
+}
+
+void Machine::State::remove_guards(AddressSpace& mm, u64 start, u64 end) {
+    mm.pages.for_each_leaf(
+        store, start, end, [&](PteLeaf& leaf, u64, unsigned first, unsigned last) {
+            PageTable::for_each_page(store, leaf, first, last, [&](unsigned page, Pte pte) {
+                if (pte == kGuard) PageTable::clear(leaf, page);
+            });
+        });
+}
+
+// ---- fork ----
+
+// copy_page_range(): every anonymous page becomes shared, and is no longer known to be exclusive.
+void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, const Vma& vma) {
+    const Home home = model.home(vma);
+    u64 copied = 0;
+    parent.pages.for_each_leaf(
+        store, vma.start, vma.end, [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
+            if (leaf.huge) {  // copy_huge_pmd()
+                child.pages.make_leaf(store, base)->huge = leaf.huge;
+                if (is_folio(leaf.huge)) {
+                    Folio& f = folio(leaf.huge);
+                    ++f.mapcount;
+                    f.exclusive = 0;
+                    ++copied;
+                }
+                return;
+            }
+            PteLeaf* to = nullptr;
+            for (unsigned g = first / kGroupPages; g * kGroupPages < last; ++g) {
+                u64 bits = leaf.present[g];
+                const unsigned from_page = g * kGroupPages;
+                if (first > from_page) bits &= ~u64{0} << (first - from_page);
+                if (last < from_page + kGroupPages) bits &= (u64{1} << (last - from_page)) - 1;
+                if (!bits) continue;
+                if (!to) to = child.pages.make_leaf(store, base);
+                if (to->group[g] == kNoGroup) to->group[g] = store.groups.take();
+                Pte* const src = store.groups[leaf.group[g]].pte.data();
+                Pte* const dst = store.groups[to->group[g]].pte.data();
+                const u64 index = vma.index_at(base + u64{from_page} * kPageSize);
+                to->present[g] |= bits;
+                for (; bits; bits &= bits - 1) {
+                    const auto bit = static_cast<unsigned>(std::countr_zero(bits));
+                    Pte pte = src[bit];
+                    if (pte == kPrivate) {
+                        pte = src[bit] = folios.make(index + bit, 0, 2, home);
+                        --private_pages;
+                        ++copied;
+                    } else if (is_folio(pte)) {
+                        Folio& f = folio(pte);
+                        ++f.mapcount;
+                        f.exclusive = 0;
+                        ++copied;
+                    }
+                    dst[bit] = pte;
+                }
+            }
+        });
+    child.anon_ptes += copied;
+    anon_ptes += copied;
+}
+
+}  // namespace rmapreplay

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Processes and their address spaces: fork, exec, exit, and what exec maps (kernel/fork.c,
+// fs/exec.c, fs/binfmt_elf.c, mm/mmap.c).
+#include <algorithm>
+
+#include "replay/native/state.hpp"
+
+namespace rmapreplay {
+
+namespace {
+
+constexpr u64 kCloneVm = 0x100, kCloneThread = 0x10000;  // CLONE_*, linux/sched.h
+constexpr u64 kStackExpand = u64{128} << 10;  // setup_arg_pages(): room below the arguments
+constexpr u64 kStackFlags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC |
+                            VM_GROWSDOWN | VM_ACCOUNT;
+
+}  // namespace
+
+AddressSpace* Machine::State::mm_alloc(i32 pid) {
+    mms.push_back(std::make_unique<AddressSpace>());
+    AddressSpace* mm = mms.back().get();
+    mm->serial = ++mms_made;
+    mm->pid = pid;
+    return mm;
+}
+
+void Machine::State::mm_put(AddressSpace* mm) {
+    if (--mm->users == 0) exit_mmap(mm);
+}
+
+// exit_mmap(): all pages, then all links in address order, then the VMAs.
+void Machine::State::exit_mmap(AddressSpace* mm) {
+    const std::size_t n = mm->vmas.size();
+    for (std::size_t i = 0; i < n; ++i) {
+        Vma& vma = *mm->vmas.at(i);
+        if (vma.anon_vma) zap_range(*mm, vma, vma.start, vma.end, false);
+    }
+    for (std::size_t i = 0; i < n; ++i) unlink_anon_vmas(*mm->vmas.at(i));
+    for (std::size_t i = 0; i < n; ++i) vma_free(mm->vmas.at(i));
+    mm->vmas.clear();
+    mm->pages.free_all(store);
+    model.mm_exit(*mm);
+    mms.erase(std::find_if(mms.begin(), mms.end(), [&](auto& p) { return p.get() == mm; }));
+}
+
+// ---- fork ----
+
+void Machine::State::do_fork(const Event& e) {
+    Process* parent = process_of(e.pid);
+    if (!parent) return;
+    AddressSpace* mm = parent->mm;
+    if (e.flags & kCloneThread) {
+        ++parent->tasks;
+        ++mm->users;
+        return;
+    }
+    if (e.child <= 0) {
+        anomaly(Anomaly::unknown_process);
+        return;
+    }
+    if (static_cast<std::size_t>(e.child) < process_slot.size() && process_slot[e.child]) {
+        anomaly(Anomaly::fork_existing);
+        Process* stale = process_of(e.child);
+        AddressSpace* old = stale->mm;
+        const u32 tasks = stale->tasks;
+        drop_process(e.child);
+        for (u32 i = 0; i < tasks; ++i) mm_put(old);
+        if (old == mm) return;
+    }
+    AddressSpace* child_mm = mm;
+    if (!(e.flags & kCloneVm)) child_mm = dup_mmap(*mm, e.child);
+    ++child_mm->users;
+    make_process(e.child) = Process{child_mm, 1};
+}
+
+AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
+    AddressSpace* child = mm_alloc(pid);
+    child->brk = parent.brk;
+    child->brk_start = parent.brk_start;
+    child->thp_disabled = parent.thp_disabled;
+    child->def_flags = parent.def_flags & VM_MERGEABLE;
+    model.mm_fork_begin(*child, parent);
+    const std::size_t n = parent.vmas.size();
+    child->vmas.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        const Vma& from = *parent.vmas.at(i);
+        if (from.flags & VM_DONTCOPY) continue;
+        Vma* vma = vma_dup(from);
+        vma->mm = child;
+        vma->anon_vma = nullptr;
+        vma->flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
+        const bool wipe = vma->flags & VM_WIPEONFORK;
+        if (from.anon_vma && !wipe) model.anon_vma_fork(*vma, from);
+        child->vmas.append(vma);
+        if (from.anon_vma && !wipe) copy_page_range(*child, parent, from);
+    }
+    model.mm_fork_end(*child, parent);
+    return child;
+}
+
+// ---- exec ----
+
+// A new mm with one VMA, at the top of the address space, that holds the arguments; only then does
+// the old mm lose a user (bprm_mm_init(), exec_mmap()).
+void Machine::State::do_exec(const Event& e) {
+    AddressSpace* mm = mm_alloc(e.pid);
+    model.mm_init(*mm);
+    Vma* stack = vma_alloc(*mm);
+    stack->start = kTaskSize - kPageSize;
+    stack->end = kTaskSize;
+    stack->pgoff = stack->anon_pgoff = stack->start >> kPageShift;
+    stack->flags = kStackFlags | VM_RAND_READ | VM_SEQ_READ;  // VM_STACK_INCOMPLETE_SETUP
+    mm->vmas.insert(stack);
+    mm->exec_stack = stack;
+    handle_fault(*mm, *stack, stack->start, true, -1);
+
+    mm->users = 1;
+    if (static_cast<std::size_t>(e.pid) < process_slot.size() && process_slot[e.pid]) {
+        Process* process = process_of(e.pid);
+        AddressSpace* old = process->mm;
+        const u32 tasks = process->tasks;
+        *process = Process{mm, 1};
+        for (u32 i = 0; i < tasks; ++i) mm_put(old);
+    } else {
+        make_process(e.pid) = Process{mm, 1};
+    }
+}
+
+// setup_arg_pages(): the stack with its arguments moves down to where it is to be, keeping its
+// offsets, and gets room to grow.
+void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
+    Vma& stack = *mm.exec_stack;
+    const u64 args = end - start > kStackExpand ? end - start - kStackExpand : kPageSize;
+    while (stack.end - stack.start < args) {
+        expand_downwards(mm, stack, stack.start - kPageSize);
+        handle_fault(mm, stack, stack.start, true, -1);
+    }
+    const u64 shift = stack.end - end;
+    const u64 old_start = stack.start, old_end = stack.end, length = old_end - old_start;
+    if (shift) {  // relocate_vma_down()
+        const u64 pgoff = stack.pgoff, anon_pgoff = stack.anon_pgoff;
+        pre_update(stack);
+        set_range(stack, old_start - shift, old_end, pgoff, anon_pgoff);
+        post_update(stack);
+        move_page_tables(mm, old_start, old_start - shift, length);
+        pre_update(stack);
+        set_range(stack, old_start - shift, end, pgoff, anon_pgoff);
+        post_update(stack);
+        free_page_tables(mm, old_start, old_end);
+    }
+    stack.flags &= ~(VM_RAND_READ | VM_SEQ_READ);
+    mm.exec_stack = nullptr;
+    if (start < stack.start) {
+        pre_update(stack);
+        resize(stack, start, stack.end);
+        post_update(stack);
+    }
+}
+
+// A row that says what is mapped at a place: exec's own mappings, or a snapshot.
+void Machine::State::do_mapping(const Event& e) {
+    if (static_cast<std::size_t>(std::max(e.pid, 0)) >= process_slot.size() ||
+        !process_slot[e.pid]) {
+        AddressSpace* fresh = mm_alloc(e.pid);
+        model.mm_init(*fresh);
+        fresh->users = 1;
+        make_process(e.pid) = Process{fresh, 1};
+    }
+    AddressSpace& mm = *process_of(e.pid)->mm;
+    const u64 end = e.addr + page_up(e.len);
+    if (mm.exec_stack && e.special == Special::stack) {
+        setup_arg_pages(mm, e.addr, end);
+        return;
+    }
+    if (mm.exec_stack && end > mm.exec_stack->start && e.addr < mm.exec_stack->end) {
+        // Arguments longer than a page: the stack before it is moved.
+        Vma& stack = *mm.exec_stack;
+        while (stack.start > e.addr) {
+            if (!expand_downwards(mm, stack, stack.start - kPageSize)) break;
+            handle_fault(mm, stack, stack.start, true, -1);
+        }
+        return;
+    }
+    MmapRequest r;
+    r.start = e.addr;
+    r.end = end;
+    r.flags = e.vm_flags ? e.vm_flags & ~VM_SOFTDIRTY : vm_flags_for(mm, e.prot, e.flags);
+    const bool anonymous = e.file == 0;
+    r.file = e.file;
+    r.pgoff = anonymous ? r.start >> kPageShift : e.offset >> kPageShift;
+    r.anon_pgoff = anon_pgoff_apart || anonymous ? r.start >> kPageShift : r.pgoff;
+    switch (e.special) {
+        case Special::stack:  // of a snapshot: its offset is from before it was moved
+            r.flags |= kStackFlags;
+            r.anon_pgoff = r.pgoff = e.offset >> kPageShift;
+            break;
+        case Special::vdso:
+        case Special::vvar:
+        case Special::vvar_vclock:
+        case Special::uprobes:
+            // Special mappings have operations of their own: each is a file that nobody shares.
+            r.flags = (r.flags & ~VM_ACCOUNT) | VM_DONTEXPAND;
+            r.file = 0xc0000000u + ++shared_files;
+            break;
+        case Special::heap:
+        case Special::none: r.just_expand = anonymous; break;  // bss: do_brk_flags()
+    }
+    mmap_region(mm, r);
+}
+
+void Machine::State::do_exit(const Event& e) {
+    if (e.pid < 0 || static_cast<std::size_t>(e.pid) >= process_slot.size() ||
+        !process_slot[e.pid]) {
+        anomaly(Anomaly::exit_unknown);
+        return;
+    }
+    Process* process = process_of(e.pid);
+    AddressSpace* mm = process->mm;
+    if (--process->tasks == 0) drop_process(e.pid);
+    mm_put(mm);
+}
+
+}  // namespace rmapreplay

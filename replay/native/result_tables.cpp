@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "replay/native/result_tables.hpp"
+
+#include <string>
+#include <utility>
+
+namespace rmapreplay {
+namespace {
+
+std::vector<TypedColumn<u64>*> add_counters(Table& table, std::span<const std::string_view> names) {
+    std::vector<TypedColumn<u64>*> columns;
+    for (std::string_view name : names)
+        columns.push_back(&table.add_column<u64>(std::string(name)));
+    return columns;
+}
+
+std::vector<TypedColumn<u64>*> add_kinds(Table& table, const ModelInfo& model,
+                                         const std::string& suffix) {
+    std::vector<TypedColumn<u64>*> columns;
+    for (const ObjectKind& kind : object_kinds(model)) {
+        columns.push_back(&table.add_column<u64>(std::string(kind.name) + suffix));
+    }
+    return columns;
+}
+
+template <class Counts>
+void append_all(const std::vector<TypedColumn<u64>*>& columns, const Counts& counts) {
+    for (std::size_t i = 0; i < columns.size(); ++i) columns[i]->append(counts[i]);
+}
+
+// Every row of a model's tables names it by the first and only string.
+DictColumn<u8>& add_model(Table& table, const ModelInfo& model) {
+    DictColumn<u8>& column = table.add_dict8("model");
+    column.code(model.name);
+    return column;
+}
+
+// A dictionary with the names of an enumeration, whose codes are its enumerators.
+template <std::size_t N>
+DictColumn<u8>& add_enum(Table& table, std::string name,
+                         const std::array<std::string_view, N>& names) {
+    DictColumn<u8>& column = table.add_dict8(std::move(name));
+    for (std::string_view text : names) column.code(text);
+    return column;
+}
+
+}  // namespace
+
+std::vector<ObjectKind> object_kinds(const ModelInfo& model) {
+    std::vector<ObjectKind> kinds{{"vm_area_struct", kVmAreaStructBytes}};
+    kinds.insert(kinds.end(), model.objects.begin(), model.objects.end());
+    return kinds;
+}
+
+ResultTables::Walks::Walks(const ModelInfo& info)
+    : walk(table.add_column<u64>("walk")),
+      seq(table.add_column<u64>("seq")),
+      model(add_model(table, info)),
+      kind(add_enum(table, "kind", kWalkKindNames)),
+      folio(table.add_column<u64>("folio")),
+      order(table.add_column<u8>("order")),
+      mapcount(table.add_column<u32>("mapcount")),
+      visits(table.add_column<u32>("visits")),
+      hits(table.add_column<u32>("hits")),
+      useless(table.add_column<u32>("useless")),
+      useless_empty(table.add_column<u32>("useless_empty")),
+      useless_other(table.add_column<u32>("useless_other")),
+      misses(table.add_column<u32>("misses")),
+      levels(table.add_column<u32>("levels")),
+      stopped(table.add_column<bool>("stopped")),
+      counters(add_counters(table, info.walk_counters)) {}
+
+ResultTables::Visits::Visits(const ModelInfo& info)
+    : walk(table.add_column<u64>("walk")),
+      model(add_model(table, info)),
+      visit(table.add_column<u32>("visit")),
+      mm(table.add_column<u32>("mm")),
+      pid(table.add_column<i32>("pid")),
+      start(table.add_column<u64>("start")),
+      end(table.add_column<u64>("end")),
+      hits(table.add_column<u32>("hits")) {}
+
+ResultTables::Misses::Misses(const ModelInfo& info)
+    : walk(table.add_column<u64>("walk")),
+      seq(table.add_column<u64>("seq")),
+      model(add_model(table, info)),
+      mm(table.add_column<u32>("mm")),
+      pid(table.add_column<i32>("pid")),
+      addr(table.add_column<u64>("addr")) {}
+
+ResultTables::Operations::Operations(const ModelInfo& info)
+    : seq(table.add_column<u64>("seq")),
+      model(add_model(table, info)),
+      op(add_enum(table, "op", kOpNames)),
+      pid(table.add_column<i32>("pid")),
+      allocated(add_kinds(table, info, "_allocated")),
+      freed(add_kinds(table, info, "_freed")),
+      counters(add_counters(table, info.op_counters)) {}
+
+ResultTables::Memory::Memory(const ModelInfo& info)
+    : seq(table.add_column<u64>("seq")),
+      time(table.add_column<i64>("time")),
+      model(add_model(table, info)),
+      live(add_kinds(table, info, "")),
+      bytes(table.add_column<u64>("bytes")),
+      folios(table.add_column<u64>("folios")),
+      ptes(table.add_column<u64>("ptes")),
+      mms(table.add_column<u64>("mms")) {}
+
+ResultTables::ResultTables(const ModelInfo& model, Sink sink)
+    : kinds_(object_kinds(model)),
+      sink_(std::move(sink)),
+      walks_(model),
+      visits_(model),
+      misses_(model),
+      operations_(model),
+      memory_(model) {
+    for (std::string_view name : {"visits", "hits", "useless", "levels"}) {
+        metrics_.push_back({name, {}});
+    }
+    for (std::string_view name : model.walk_counters) metrics_.push_back({name, {}});
+}
+
+void ResultTables::walk(const WalkRecord& record) {
+    const u32 useless = record.useless_empty + record.useless_other;
+    metrics_[0].values.add(record.visits);
+    metrics_[1].values.add(record.hits);
+    metrics_[2].values.add(useless);
+    metrics_[3].values.add(record.levels);
+    for (std::size_t i = 4; i < metrics_.size(); ++i) {
+        metrics_[i].values.add(record.counters[i - 4]);
+    }
+    if (!sink_) return;
+    walks_.walk.append(record.walk);
+    walks_.seq.append(record.seq);
+    walks_.model.append_code(0);
+    walks_.kind.append_code(static_cast<u8>(record.kind));
+    walks_.folio.append(record.folio);
+    walks_.order.append(record.order);
+    walks_.mapcount.append(record.mapcount);
+    walks_.visits.append(record.visits);
+    walks_.hits.append(record.hits);
+    walks_.useless.append(useless);
+    walks_.useless_empty.append(record.useless_empty);
+    walks_.useless_other.append(record.useless_other);
+    walks_.misses.append(record.misses);
+    walks_.levels.append(record.levels);
+    walks_.stopped.append(record.stopped);
+    append_all(walks_.counters, record.counters);
+    flush_if_full("walks", walks_.table);
+}
+
+void ResultTables::visit(const VisitRecord& record) {
+    if (!sink_) return;
+    visits_.walk.append(record.walk);
+    visits_.model.append_code(0);
+    visits_.visit.append(record.visit);
+    visits_.mm.append(record.mm);
+    visits_.pid.append(record.pid);
+    visits_.start.append(record.start);
+    visits_.end.append(record.end);
+    visits_.hits.append(record.hits);
+    flush_if_full("visits", visits_.table);
+}
+
+void ResultTables::miss(const MissRecord& record) {
+    if (first_misses_.size() < kFirstMisses) first_misses_.push_back(record);
+    if (!sink_) return;
+    misses_.walk.append(record.walk);
+    misses_.seq.append(record.seq);
+    misses_.model.append_code(0);
+    misses_.mm.append(record.mm);
+    misses_.pid.append(record.pid);
+    misses_.addr.append(record.addr);
+    flush_if_full("misses", misses_.table);
+}
+
+void ResultTables::operation(const OperationRecord& record) {
+    if (!sink_) return;
+    operations_.seq.append(record.seq);
+    operations_.model.append_code(0);
+    operations_.op.append_code(static_cast<u8>(record.op));
+    operations_.pid.append(record.pid);
+    append_all(operations_.allocated, record.costs.allocated);
+    append_all(operations_.freed, record.costs.freed);
+    append_all(operations_.counters, record.costs.counters);
+    flush_if_full("operations", operations_.table);
+}
+
+void ResultTables::memory(const MemoryRecord& record) {
+    if (!sink_) return;
+    memory_.seq.append(record.seq);
+    memory_.time.append(record.time);
+    memory_.model.append_code(0);
+    append_all(memory_.live, record.live);
+    u64 bytes = 0;
+    for (std::size_t i = 0; i < kinds_.size(); ++i) bytes += record.live[i] * kinds_[i].bytes;
+    memory_.bytes.append(bytes);
+    memory_.folios.append(record.folios);
+    memory_.ptes.append(record.ptes);
+    memory_.mms.append(record.mms);
+    flush_if_full("memory", memory_.table);
+}
+
+void ResultTables::finish() {
+    if (!sink_) return;
+    sink_("walks", walks_.table.take());
+    sink_("visits", visits_.table.take());
+    sink_("misses", misses_.table.take());
+    sink_("operations", operations_.table.take());
+    sink_("memory", memory_.table.take());
+}
+
+}  // namespace rmapreplay

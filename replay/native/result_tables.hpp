@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Listens to a replay: keeps the distributions a summary needs, and if asked turns every record into
+// a row of a table, handed on whenever it is full.
+#pragma once
+
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "replay/native/histogram.hpp"
+#include "replay/native/recorder.hpp"
+#include "traces/native/table.hpp"
+
+namespace rmapreplay {
+
+// Bytes of a vm_area_struct as slab allocates it, Linux 6.15 and later (v6.18: 192 in slabinfo).
+inline constexpr u32 kVmAreaStructBytes = 192;
+
+// The kinds of object a model's ledger counts, kVmAreaStruct first.
+std::vector<ObjectKind> object_kinds(const ModelInfo& model);
+
+class ResultTables final : public Recorder {
+  public:
+    // Takes over a table, named walks, visits, misses, operations or memory, with its next rows.
+    using Sink = std::function<void(std::string_view name, Table&& rows)>;
+    static constexpr std::size_t kRowsPerTable = std::size_t{1} << 16;
+    static constexpr std::size_t kFirstMisses = 10;
+
+    // Without a sink only the distributions are kept.
+    ResultTables(const ModelInfo& model, Sink sink);
+
+    void walk(const WalkRecord& record) override;
+    void visit(const VisitRecord& record) override;
+    void miss(const MissRecord& record) override;
+    void operation(const OperationRecord& record) override;
+    void memory(const MemoryRecord& record) override;
+    // Hands on what is left; every table once, even if it is empty.
+    void finish();
+
+    // visits, hits, useless, levels, then the model's own counters.
+    struct Metric {
+        std::string_view name;
+        Histogram values;
+    };
+    const std::vector<Metric>& metrics() const { return metrics_; }
+    const std::vector<MissRecord>& first_misses() const { return first_misses_; }
+
+  private:
+    struct Walks {
+        explicit Walks(const ModelInfo& model);
+        Table table;
+        TypedColumn<u64>&walk, &seq;
+        DictColumn<u8>& model;
+        DictColumn<u8>& kind;
+        TypedColumn<u64>& folio;
+        TypedColumn<u8>& order;
+        TypedColumn<u32>&mapcount, &visits, &hits, &useless, &useless_empty, &useless_other,
+            &misses, &levels;
+        TypedColumn<bool>& stopped;
+        std::vector<TypedColumn<u64>*> counters;
+    };
+    struct Visits {
+        explicit Visits(const ModelInfo& model);
+        Table table;
+        TypedColumn<u64>& walk;
+        DictColumn<u8>& model;
+        TypedColumn<u32>&visit, &mm;
+        TypedColumn<i32>& pid;
+        TypedColumn<u64>&start, &end;
+        TypedColumn<u32>& hits;
+    };
+    struct Misses {
+        explicit Misses(const ModelInfo& model);
+        Table table;
+        TypedColumn<u64>&walk, &seq;
+        DictColumn<u8>& model;
+        TypedColumn<u32>& mm;
+        TypedColumn<i32>& pid;
+        TypedColumn<u64>& addr;
+    };
+    struct Operations {
+        explicit Operations(const ModelInfo& model);
+        Table table;
+        TypedColumn<u64>& seq;
+        DictColumn<u8>& model;
+        DictColumn<u8>& op;
+        TypedColumn<i32>& pid;
+        std::vector<TypedColumn<u64>*> allocated, freed, counters;
+    };
+    struct Memory {
+        explicit Memory(const ModelInfo& model);
+        Table table;
+        TypedColumn<u64>& seq;
+        TypedColumn<i64>& time;
+        DictColumn<u8>& model;
+        std::vector<TypedColumn<u64>*> live;
+        TypedColumn<u64>&bytes, &folios, &ptes, &mms;
+    };
+    void flush_if_full(std::string_view name, Table& table) {
+        if (table.rows() >= kRowsPerTable) sink_(name, table.take());
+    }
+
+    std::vector<ObjectKind> kinds_;
+    Sink sink_;
+    std::vector<Metric> metrics_;
+    std::vector<MissRecord> first_misses_;
+    Walks walks_;
+    Visits visits_;
+    Misses misses_;
+    Operations operations_;
+    Memory memory_;
+};
+
+}  // namespace rmapreplay

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What a machine consists of. Private to the machine's own files, which each hold one part of
+// Machine::State:
+//   vma_ops.cpp   split, merge, map, unmap        (mm/vma.c)
+//   mremap.cpp    moving and resizing             (mm/mremap.c)
+//   attributes.cpp  mprotect, madvise, mlock, ... (mm/mprotect.c, madvise.c, mlock.c)
+//   pages.cpp     faults, CoW, zapping, fork's copy of page tables (mm/memory.c, huge_memory.c)
+//   process.cpp   fork, exec, exit                (kernel/fork.c, fs/exec.c)
+//   walk.cpp      rmap walks and their policies
+//   machine.cpp   one event to the part it concerns
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "replay/native/folios.hpp"
+#include "replay/native/machine.hpp"
+#include "replay/native/page_table.hpp"
+
+namespace rmapreplay {
+
+inline constexpr u64 page_down(u64 addr) { return addr & ~(kPageSize - 1); }
+inline constexpr u64 page_up(u64 addr) { return page_down(addr + kPageSize - 1); }
+inline constexpr u64 kTaskSize = (u64{1} << 47) - kPageSize;  // STACK_TOP_MAX on x86-64
+
+struct AddressSpace : Mm {
+    PageTable pages;
+    u64 brk = 0;        // as brk() last returned it; 0: not known yet
+    u64 brk_start = 0;  // where the heap begins
+    u64 def_flags = 0;  // mlockall(MCL_FUTURE), KSM for all
+    u64 anon_ptes = 0;  // entries that map anonymous folios
+    u32 users = 0;      // tasks
+    bool thp_disabled = false;    // PR_SET_THP_DISABLE
+    Vma* exec_stack = nullptr;    // exec's stack before it is moved into place
+};
+
+struct Process {
+    AddressSpace* mm = nullptr;
+    u32 tasks = 0;
+};
+
+// What a proposed range is to become, and which neighbours it may join (struct vma_merge_struct).
+struct VmaMerge {
+    AddressSpace* mm = nullptr;
+    Vma* prev = nullptr;
+    Vma* middle = nullptr;
+    Vma* next = nullptr;
+    Vma* target = nullptr;
+    u64 start = 0, end = 0;
+    u64 pgoff = 0, anon_pgoff = 0;
+    u64 flags = 0;
+    void* anon_vma = nullptr;
+    Vma* copied_from = nullptr;
+    u32 file = 0;
+    u32 policy = 0;
+    u64 anon_name = 0;
+    bool just_expand = false;
+    bool remove_middle = false, remove_next = false;
+    bool adjust_middle_start = false, adjust_next_start = false;
+};
+
+// A range about to be mapped (struct mmap_state).
+struct MmapRequest {
+    u64 start = 0, end = 0;
+    u64 pgoff = 0;
+    u64 anon_pgoff = 0;
+    u64 flags = 0;
+    u32 file = 0;
+    bool just_expand = false;  // only grow the VMA to the left (do_brk_flags())
+};
+
+struct Machine::State {
+    State(RmapModel& model, Costs& costs, const TraceFacts& facts, const WalkPolicy& walks,
+          Recorder& recorder);
+    ~State();
+
+    // ---- machine.cpp ----
+    void apply(const Event& e);
+    void finish();
+    void anomaly(Anomaly kind);
+    void begin_operation(Op op, i32 pid);  // the ledger's page for the operation in progress
+    void end_operation();                  // reports it if it changed the structures
+    AddressSpace* mm_of(i32 pid);          // counts an anomaly if there is none
+    Process* process_of(i32 pid);
+    Process& make_process(i32 pid);
+    void drop_process(i32 pid);
+    void housekeeping();                   // due memory samples and walks
+
+    // ---- vma_ops.cpp ----
+    Vma* vma_alloc(AddressSpace& mm);
+    Vma* vma_dup(const Vma& vma);
+    void vma_free(Vma* vma);
+    void set_range(Vma& vma, u64 start, u64 end, u64 pgoff, u64 anon_pgoff);
+    void resize(Vma& vma, u64 start, u64 end);  // offsets follow the start
+    Vma* split_vma(AddressSpace& mm, Vma* vma, u64 addr, bool new_below);
+    Vma* vma_merge_existing_range(VmaMerge& vmg);
+    Vma* vma_merge_new_range(VmaMerge& vmg);
+    void vma_expand(VmaMerge& vmg);
+    Vma* vma_modify(VmaMerge& vmg);
+    VmaMerge modify_request(AddressSpace& mm, Vma* vma, u64 start, u64 end);
+    void dup_anon_vma(Vma& dst, const Vma& src);
+    void commit_merge(VmaMerge& vmg);
+    bool can_vma_merge_left(const VmaMerge& vmg) const;
+    bool can_vma_merge_right(const VmaMerge& vmg, bool can_merge_left) const;
+    bool is_mergeable_vma(const VmaMerge& vmg, const Vma& vma) const;
+    bool is_mergeable_anon_vma(const VmaMerge& vmg, const Vma& target) const;
+    bool is_fork_child(const Vma* vma) const {
+        return vma && vma->anon_vma && model.vma_is_fork_child(*vma);
+    }
+    void unlink_anon_vmas(Vma& vma) {
+        if (vma.anon_vma) model.unlink_anon_vmas(vma);
+    }
+    void pre_update(Vma& vma) {
+        if (vma.anon_vma) model.pre_update_vma(vma);
+    }
+    void post_update(Vma& vma) {
+        if (vma.anon_vma) model.post_update_vma(vma);
+    }
+    void anon_vma_prepare(Vma& vma);
+    // The first half of unmapping: splits, zaps, unlinks and takes the VMAs out of the tree.
+    void detach_range(AddressSpace& mm, u64 start, u64 end, std::vector<Vma*>& detached);
+    void free_detached(std::vector<Vma*>& detached);
+    bool munmap(AddressSpace& mm, u64 start, u64 end);  // whether anything was mapped
+    Vma* mmap_region(AddressSpace& mm, const MmapRequest& request);
+    u64 vm_flags_for(const AddressSpace& mm, u64 prot, u64 map_flags) const;
+    void do_mmap(AddressSpace& mm, const Event& e);
+    void do_brk(AddressSpace& mm, const Event& e);
+    bool expand_downwards(AddressSpace& mm, Vma& vma, u64 addr);
+
+    // ---- mremap.cpp ----
+    void do_mremap(AddressSpace& mm, const Event& e);
+    Vma* copy_vma(AddressSpace& mm, Vma*& vma, u64 old_addr, u64 addr, u64 len, bool keep_source);
+    void move_vma(AddressSpace& mm, Vma* vma, u64 addr, u64 old_len, u64 new_addr, u64 new_len,
+                  u64 flags);
+    void move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_addr, u64 len);
+
+    // ---- attributes.cpp ----
+    void do_mprotect(AddressSpace& mm, const Event& e);
+    void do_madvise(AddressSpace& mm, const Event& e);
+    void do_mlock(AddressSpace& mm, u64 start, u64 len, u64 flags, bool failed);
+    void do_mlockall(AddressSpace& mm, u64 flags);
+    void do_mbind(AddressSpace& mm, const Event& e);
+    void do_prctl(AddressSpace& mm, const Event& e);
+    Vma* change_flags(AddressSpace& mm, Vma* vma, u64 start, u64 end, u64 flags);
+
+    // ---- pages.cpp ----
+    void fault(AddressSpace& mm, const Event& e);
+    void fault_slow(AddressSpace& mm, const Event& e);
+    void handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present);
+    void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present);
+    void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
+    bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
+    void populate(AddressSpace& mm, u64 start, u64 end);
+    void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
+    void zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards);
+    void zap_huge(AddressSpace& mm, PteLeaf& leaf);
+    void put_mapping(AddressSpace& mm, Pte pte);  // one entry of a recorded folio goes
+    void split_huge_pmd(AddressSpace& mm, PteLeaf& leaf);
+    void split_huge_at(AddressSpace& mm, u64 addr);  // before a boundary is put at addr
+    void install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 end);
+    void remove_guards(AddressSpace& mm, u64 start, u64 end);
+    void copy_page_range(AddressSpace& child, AddressSpace& parent, const Vma& vma);
+    void free_page_tables(AddressSpace& mm, u64 start, u64 end);
+    bool mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte);
+    Folio& folio(Pte pte) { return folios[pte]; }
+
+    // ---- process.cpp ----
+    AddressSpace* mm_alloc(i32 pid);
+    void mm_put(AddressSpace* mm);  // one task stops using it
+    void exit_mmap(AddressSpace* mm);
+    void do_fork(const Event& e);
+    AddressSpace* dup_mmap(AddressSpace& parent, i32 pid);
+    void do_exec(const Event& e);
+    void do_exit(const Event& e);
+    void do_mapping(const Event& e);
+    void setup_arg_pages(AddressSpace& mm, u64 start, u64 end);
+
+    // ---- walk.cpp ----
+    void recorded_walk(const Event& e);
+    void policy_walks();  // those due at this event
+    void scan();
+    void reclaim_step();
+    void sample_walk();
+    void walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma, WalkKind kind);
+    void plan_walks();
+
+    RmapModel& model;
+    Costs& costs;
+    TraceFacts facts;
+    WalkPolicy policy;
+    Recorder& recorder;
+    bool visits_recorded = false;
+    bool anon_pgoff_apart;  // private file pages have an offset of their own (7.3), not the file's
+
+    Totals totals;
+    std::array<OpCosts, kOpNames.size()> operations{};
+    u64 seq = 0;   // row of the event in progress
+    i64 time = 0;  // its time
+
+    // Structures.
+    std::vector<std::unique_ptr<Vma[]>> vma_chunks;
+    std::vector<Vma*> free_vmas;
+    u32 vmas_made = 0;
+    PteStore store;
+    FolioTable folios;
+    std::vector<u32> process_slot;  // by pid: index into processes + 1
+    std::vector<Process> processes;
+    std::vector<u32> free_processes;
+    std::vector<std::unique_ptr<AddressSpace>> mms;  // the living, in order of creation
+    u32 mms_made = 0;
+    u64 private_pages = 0;  // kPrivate entries
+    u64 anon_ptes = 0;      // entries that map anonymous folios
+    u32 shared_files = 0;   // shmem files made for MAP_SHARED | MAP_ANONYMOUS
+
+    // The operation in progress.
+    Op op = Op::fault;
+    i32 op_pid = 0;
+    OpCosts op_before;
+
+    // What is due when, in events.
+    u64 next_due = 0;
+    u64 next_memory = 0, memory_period = 1;
+    u64 next_walk = ~u64{0};
+    u64 scans_done = 0;
+    std::vector<u64> sample_at;  // events, ascending
+    std::size_t sample_next = 0;
+    u64 random = 0;
+    u32 hand_mm = 0;  // reclaim's clock hand: mm serial and address
+    u64 hand_addr = 0;
+};
+
+}  // namespace rmapreplay
