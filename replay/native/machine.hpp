@@ -18,9 +18,9 @@ enum class ThpMode : u8 { never, madvise, always };
 struct TraceFacts {
     Kernel kernel = Kernel::v7_3;
     ThpMode thp = ThpMode::never;
-    u64 stack_limit = u64{8} << 20;  // RLIMIT_STACK, bytes
     bool use_zero_page = true;  // read faults on huge-eligible ranges map the huge zero page
     u64 rows = 0;               // events in the trace
+    u64 stack_limit = u64{8} << 20;  // RLIMIT_STACK, bytes
 };
 
 // When walks happen that the trace did not record.
