@@ -3,9 +3,14 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
 #include "traces/native/bind_importer.hpp"
 #include "traces/native/event_table.hpp"
 #include "traces/native/perf.hpp"
+#include "traces/native/trace_check.hpp"
 
 namespace nb = nanobind;
 
@@ -32,6 +37,29 @@ nb::dict needed_by_op() {
     return out;
 }
 
+// The first problem of a canonical batch as (row, column, reason), or None.
+nb::object check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
+    using rmapreplay::TraceCheck;
+    nb::object problem = nb::none();
+    rmapreplay::for_each_batch(source, [&](const rmapreplay::ImportedBatch& batch) {
+        if (!problem.is_none()) return;
+        std::vector<rmapreplay::ColumnView> columns;
+        for (const TraceCheck::Expected& expected : TraceCheck::kColumns) {
+            const auto name = std::find(batch.names.begin(), batch.names.end(), expected.name);
+            const auto& column = batch.columns.at(
+                static_cast<std::size_t>(std::distance(batch.names.begin(), name)));
+            if (column.type != expected.type) {
+                throw std::invalid_argument("column " + *name + " has the wrong type");
+            }
+            columns.push_back(column);
+        }
+        if (const auto found = check.check(columns, batch.rows)) {
+            problem = nb::make_tuple(found->row, found->column, found->reason);
+        }
+    });
+    return problem;
+}
+
 }  // namespace
 
 void bind_traces(nb::module_& m) {
@@ -41,5 +69,9 @@ void bind_traces(nb::module_& m) {
     m.attr("walk_kind_names") = names(kWalkKindNames);
     m.attr("special_names") = names(kSpecialNames);
     m.attr("needed_columns") = needed_by_op();
+    nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
+        .def(nb::init<>())
+        .def("check", check_batch, nb::arg("batch"),
+             "The first problem in the next canonical batch as (row, column, reason), or None.");
     bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.");
 }

@@ -210,6 +210,7 @@ void History::finish_call(i64 time, Task task, Thread& thread, i64 result) {
                 made = describe_shmdt(task, thread, event);
             } else {
                 describe(call, result, event);
+                made = within_user_space(event);
             }
             if (!made) {
                 timeline_.cancel(place);
@@ -219,6 +220,13 @@ void History::finish_call(i64 time, Task task, Thread& thread, i64 result) {
             break;
         }
     }
+}
+
+// mprotect, madvise and mlock of nothing, or up to a hole, may name addresses that cannot exist.
+bool History::within_user_space(const Event& event) {
+    if (event.addr < kUserEnd && event.len <= ~event.addr) return true;
+    stats_.dropped.add("address_beyond_user_space");
+    return false;
 }
 
 bool History::describe_mmap(Task task, Thread& thread, i64 result, Event& event) {

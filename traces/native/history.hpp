@@ -85,6 +85,7 @@ class History {
     Event row(i64 time, Task task, Op op) const;
     ExecWindow* exec_window(Task task);
     void finish_call(i64 time, Task task, Thread& thread, i64 result);
+    bool within_user_space(const Event& event);
     bool describe_mmap(Task task, Thread& thread, i64 result, Event& event);
     bool describe_shmat(Task task, Thread& thread, i64 result, Event& event);
     bool describe_shmdt(Task task, Thread& thread, Event& event);

@@ -141,7 +141,7 @@ void describe(const Call& call, i64 result, Event& event) {
     switch (call.sys) {
         case Sys::mmap:
             event.op = Op::mmap;
-            event.addr = is_error(result) ? a[0] : static_cast<u64>(result);
+            event.addr = is_error(result) ? 0 : static_cast<u64>(result);
             event.len = a[1];
             event.prot = static_cast<u32>(a[2]);
             event.flags = a[3];

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the importers share: reading text in chunks, plain or .zst, into a native parser, and its
+rows and counts into a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+
+from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
+from rmapreplay.traces.schema import Metadata
+from rmapreplay.traces.writer import TraceWriter
+
+_CHUNK_BYTES: Final = 1 << 20
+_BATCH_ROWS: Final = 1 << 16
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+PAGE_SIZE: Final = 4096
+
+
+class Parser(Protocol):
+    """A native parser: bytes in, Arrow out."""
+
+    def feed(self, chunk: bytes, /) -> None: ...
+    def finish(self) -> None: ...
+    def take(self) -> Any: ...
+    def stats(self) -> dict[str, Any]: ...
+    @property
+    def ready(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def first_time(self) -> int: ...
+    @property
+    def last_time(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user knows of the capture and its text does not say.
+
+    Attributes:
+        kernel: release, as `uname -r` has it.
+        thp: /sys/kernel/mm/transparent_hugepage/enabled: always, madvise or never.
+        use_zero_page: /sys/kernel/mm/transparent_hugepage/use_zero_page.
+        command, description: free text about the workload.
+        progress: called now and then with the bytes of text read so far.
+    """
+
+    kernel: str | None = None
+    thp: str | None = None
+    use_zero_page: bool = True
+    command: str | None = None
+    description: str | None = None
+    progress: Callable[[int], None] | None = field(default=None, compare=False)
+
+
+class Importer(Protocol):
+    """A capture format."""
+
+    name: str
+
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file whose text begins with `head` is of this format."""
+
+    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+        """Import `source` to the trace `out`; returns the trace's metadata.
+
+        Raises TraceFormatError if the source is not of this format or damaged, RmapReplayError if
+        a file cannot be read or written.
+        """
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The text of a file in chunks of about 1 MB, decompressed if it is zstd.
+
+    Raises RmapReplayError if it cannot be read, TraceFormatError if the compressed data is damaged
+    or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(4) == _ZSTD_MAGIC
+    except OSError as error:
+        raise RmapReplayError(f"{path}: cannot read: {error.strerror}") from error
+    try:
+        with pa.input_stream(str(path), compression="zstd" if compressed else None) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        if not compressed:
+            raise RmapReplayError(f"{path}: cannot read: {error}") from error
+        raise TraceFormatError(f"damaged or truncated zstd data ({error})", path=path) from error
+
+
+def base_metadata(tool: str, source: Path, options: ImportOptions) -> Metadata:
+    """The part of a trace's metadata that is known before the first line is read."""
+    return {
+        "page_size": PAGE_SIZE,
+        "arch": "x86_64",
+        "kernel": options.kernel,
+        "thp": {
+            "enabled": options.thp,
+            "use_zero_page": options.use_zero_page if options.thp else None,
+        },
+        "tool": {"from": tool, "source": source.name},
+        "command": options.command,
+        "description": options.description,
+    }
+
+
+def count_metadata(parser: Parser) -> Metadata:
+    """The part that a finished parser knows."""
+    stats = parser.stats()
+    return {
+        "events": stats["events"],
+        "syscalls": stats["syscalls"],
+        "lines": stats["lines"],
+        "rows": parser.rows,
+        "lost": stats["lost"],
+        "unmatched": {"enters": stats["unmatched_enters"], "exits": stats["unmatched_exits"]},
+        "dropped": stats["dropped"],
+        "processes_alive": stats["processes_alive"],
+        "time": {"first": parser.first_time, "last": parser.last_time} if parser.rows else None,
+    }
+
+
+def import_text(
+    parser: Parser, tool: str, source: Path, out: Path, options: ImportOptions
+) -> Metadata:
+    """Run a text file through `parser` into the trace `out`; see Importer.run()."""
+    done = 0
+    with TraceWriter(out) as writer:
+        for chunk in read_chunks(source):
+            parser.feed(chunk)
+            done += len(chunk)
+            if options.progress:
+                options.progress(done)
+            if parser.ready >= _BATCH_ROWS:
+                writer.write(pa.record_batch(parser.take()))
+        parser.finish()
+        if parser.ready:
+            writer.write(pa.record_batch(parser.take()))
+        counts = count_metadata(parser)
+        if parser.rows == 0:
+            raise TraceFormatError(_nothing(tool, counts), path=source)
+        writer.metadata = base_metadata(tool, source, options) | counts
+    return writer.metadata
+
+
+def _nothing(tool: str, counts: Metadata) -> str:
+    lines, malformed = counts["lines"], counts["dropped"].get("malformed_line", 0)
+    if malformed == lines:
+        return f"none of {lines} lines reads as {tool} text"
+    return f"{lines} lines of {tool} text, but nothing in them can be used: {counts['dropped']}"
