@@ -4,13 +4,12 @@ rows and counts into a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
-
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.writer import TraceWriter
@@ -128,9 +127,15 @@ def count_metadata(parser: Parser) -> Metadata:
 
 
 def import_text(
-    parser: Parser, tool: str, source: Path, out: Path, options: ImportOptions
+    parser: Parser,
+    tool: str,
+    source: Path,
+    out: Path,
+    options: ImportOptions,
+    lacks: Sequence[str] = (),
 ) -> Metadata:
-    """Run a text file through `parser` into the trace `out`; see Importer.run()."""
+    """Run a text file through `parser` into the trace `out`; see Importer.run(). `lacks` names
+    what a capture by this tool never has."""
     done = 0
     with TraceWriter(out) as writer:
         for chunk in read_chunks(source):
@@ -146,7 +151,7 @@ def import_text(
         counts = count_metadata(parser)
         if parser.rows == 0:
             raise TraceFormatError(_nothing(tool, counts), path=source)
-        writer.metadata = base_metadata(tool, source, options) | counts
+        writer.metadata = base_metadata(tool, source, options) | counts | {"lacks": list(lacks)}
     return writer.metadata
 
 

@@ -10,6 +10,7 @@
 #include "traces/native/bind_importer.hpp"
 #include "traces/native/event_table.hpp"
 #include "traces/native/perf.hpp"
+#include "traces/native/strace.hpp"
 #include "traces/native/trace_check.hpp"
 
 namespace nb = nanobind;
@@ -74,4 +75,5 @@ void bind_traces(nb::module_& m) {
         .def("check", check_batch, nb::arg("batch"),
              "The first problem in the next canonical batch as (row, column, reason), or None.");
     bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.");
+    bind_importer<StraceParser>(m, "StraceParser", "Reads the text of strace -f -ttt.");
 }

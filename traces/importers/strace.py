@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Import of `strace -f -ttt` text: system calls only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from rmapreplay.traces.importers.base import ImportOptions, import_text
+from rmapreplay.traces.schema import Metadata
+
+from rmapreplay import _native
+
+_LINE: Final = re.compile(
+    rb"^(\d+|\[pid +\d+\]) +\d+\.\d+ (\w+\(|<\.\.\. \w+ resumed>|\+\+\+ |--- )", re.MULTILINE
+)
+
+
+class StraceImporter:
+    """See importers.base.Importer."""
+
+    name = "strace"
+
+    def recognizes(self, head: bytes) -> bool:
+        return _LINE.search(head) is not None
+
+    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+        return import_text(
+            _native.StraceParser(),
+            self.name,
+            source,
+            out,
+            options,
+            lacks=["faults", "mappings of exec", "exit_mmap"],
+        )
