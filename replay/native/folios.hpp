@@ -3,6 +3,7 @@
 // shared once, or that are larger than a page. (A page known to be exclusive is a kPrivate entry.)
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "replay/native/page_table.hpp"
@@ -11,36 +12,37 @@
 namespace rmapreplay {
 
 struct Folio {
-    u64 index : 44 = 0;     // folio->index, in pages
-    u64 order : 8 = 0;      //
-    u64 exclusive : 1 = 0;  // large folios only: mapped by one mm and never shared since
-    u64 marked : 1 = 0;     // seen in the scan in progress
-    u32 mapcount = 0;       // entries that map it; a PMD mapping counts once
-    Home home = 0;
+    u64 index : 44;     // folio->index, in pages
+    u64 order : 8;      //
+    u64 exclusive : 1;  // large folios only: mapped by one mm and never shared since
+    u64 marked : 1;     // seen in the scan in progress
+    u32 mapcount;       // entries that map it; a PMD mapping counts once
+    Home home;
 };
 static_assert(sizeof(Folio) == 16);
 
 class FolioTable {
   public:
-    Folio& operator[](Pte pte) { return folios_[pte - kFirst]; }
-    const Folio& operator[](Pte pte) const { return folios_[pte - kFirst]; }
+    Folio& operator[](Pte pte) {
+        const u32 i = pte - kFirst;
+        return chunks_[i / kChunk][i % kChunk];
+    }
+    const Folio& operator[](Pte pte) const {
+        const u32 i = pte - kFirst;
+        return chunks_[i / kChunk][i % kChunk];
+    }
 
     Pte make(u64 index, unsigned order, u32 mapcount, Home home) {
         Pte pte;
         if (free_.empty()) {
-            pte = static_cast<Pte>(folios_.size()) + kFirst;
-            folios_.emplace_back();
+            if (made_ % kChunk == 0)
+                chunks_.push_back(std::make_unique_for_overwrite<Folio[]>(kChunk));
+            pte = made_++ + kFirst;
         } else {
             pte = free_.back();
             free_.pop_back();
         }
-        Folio& f = (*this)[pte];
-        f.index = index & ((u64{1} << 44) - 1);
-        f.order = order & 0xff;
-        f.exclusive = 0;
-        f.marked = 0;
-        f.mapcount = mapcount;
-        f.home = home;
+        (*this)[pte] = Folio{index & ((u64{1} << 44) - 1), order & 0xff, 0, 0, mapcount, home};
         ++live_;
         return pte;
     }
@@ -51,12 +53,16 @@ class FolioTable {
     }
     u64 live() const { return live_; }
     void unmark_all() {
-        for (Folio& f : folios_) f.marked = 0;
+        for (u32 i = 0; i < made_; ++i) chunks_[i / kChunk][i % kChunk].marked = 0;
     }
-    u64 bytes() const { return folios_.capacity() * sizeof(Folio) + free_.capacity() * 4; }
+    u64 bytes() const {
+        return chunks_.size() * kChunk * sizeof(Folio) + free_.capacity() * sizeof(Pte);
+    }
 
   private:
-    std::vector<Folio> folios_;
+    static constexpr u32 kChunk = 4096;
+    std::vector<std::unique_ptr<Folio[]>> chunks_;
+    u32 made_ = 0;
     std::vector<Pte> free_;
     u64 live_ = 0;
 };

@@ -92,7 +92,6 @@ void Machine::State::begin_operation(Op which, i32 pid) {
     op_pid = pid;
     costs.op = &operations[static_cast<std::size_t>(which)];
     op_before = *costs.op;
-    if (which == Op::walk) ++costs.op->calls;
 }
 
 void Machine::State::end_operation() {

@@ -41,6 +41,13 @@ struct Process {
     u32 tasks = 0;
 };
 
+// One entry found to map the folio that a walk looks for.
+struct MappedAt {
+    const Mm* mm;
+    u64 addr;
+    bool operator==(const MappedAt&) const = default;
+};
+
 // What a proposed range is to become, and which neighbours it may join (struct vma_merge_struct).
 struct VmaMerge {
     AddressSpace* mm = nullptr;
@@ -218,6 +225,10 @@ struct Machine::State {
     Op op = Op::fault;
     i32 op_pid = 0;
     OpCosts op_before;
+
+    // The walk in progress, kept here to keep their memory.
+    std::vector<MappedAt> walk_hits;
+    std::vector<VisitRecord> walk_visits;
 
     // What is due when, in events.
     u64 next_due = 0;

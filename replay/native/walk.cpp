@@ -29,8 +29,16 @@ u64 next_random(u64& state) {
 // folio_referenced_one(), try_to_unmap_one() and try_to_migrate_one() tell the walk.
 class PageWalk final : public Walk {
   public:
-    PageWalk(PteStore& store, Pte target, const AddressSpace& owner, u64 owner_addr, WalkKind kind)
-        : store_(store), target_(target), owner_(&owner), owner_addr_(owner_addr), kind_(kind) {}
+    PageWalk(PteStore& store, Pte target, const AddressSpace& owner, u64 owner_addr, WalkKind kind,
+             std::vector<MappedAt>& hits)
+        : store_(store),
+          target_(target),
+          owner_(&owner),
+          owner_addr_(owner_addr),
+          kind_(kind),
+          hits_(hits) {
+        hits_.clear();
+    }
 
     bool visit(const Vma& vma) override {
         const u32 before = found;
@@ -54,7 +62,7 @@ class PageWalk final : public Walk {
     }
 
     bool was_found(const Mm& mm, u64 addr) const {
-        return std::find(hits_.begin(), hits_.end(), std::pair{&mm, addr}) != hits_.end();
+        return std::find(hits_.begin(), hits_.end(), MappedAt{&mm, addr}) != hits_.end();
     }
 
     WalkRecord record;
@@ -97,7 +105,7 @@ class PageWalk final : public Walk {
     const AddressSpace* owner_;
     u64 owner_addr_;
     WalkKind kind_;
-    std::vector<std::pair<const Mm*, u64>> hits_;
+    std::vector<MappedAt>& hits_;
 };
 
 }  // namespace
@@ -159,8 +167,9 @@ WalkPolicy parse_walk_policy(std::string_view text) {
 
 void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma,
                                WalkKind kind) {
-    begin_operation(Op::walk, mm.pid);
-    PageWalk walk(store, pte, mm, addr, kind);
+    costs.op = &operations[static_cast<std::size_t>(Op::walk)];
+    ++costs.op->calls;
+    PageWalk walk(store, pte, mm, addr, kind, walk_hits);
     if (pte == kPrivate) {
         walk.folio.index = vma.index_at(addr);
         walk.folio.home = model.home(vma);
@@ -176,8 +185,8 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     r.kind = kind;
     r.folio = folio_key(mm, addr);
     r.mapcount = walk.folio.mapcount;
-    std::vector<VisitRecord> visits;
-    if (visits_recorded) walk.visits = &visits;
+    walk_visits.clear();
+    if (visits_recorded) walk.visits = &walk_visits;
     model.rmap_walk(walk);
     r.counters = walk.counters;
     if (!r.stopped && walk.found < r.mapcount) r.misses = r.mapcount - walk.found;
@@ -186,7 +195,7 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     totals.useless += r.visits - r.hits;
     totals.misses += r.misses;
     recorder.walk(r);
-    for (const VisitRecord& v : visits) recorder.visit(v);
+    for (const VisitRecord& v : walk_visits) recorder.visit(v);
     if (!r.misses) return;
     // Misses are rare, so what was never offered is looked for the hard way.
     for (const auto& each : mms)
