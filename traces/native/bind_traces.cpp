@@ -9,6 +9,7 @@
 
 #include "traces/native/bind_importer.hpp"
 #include "traces/native/event_table.hpp"
+#include "traces/native/kmem.hpp"
 #include "traces/native/perf.hpp"
 #include "traces/native/strace.hpp"
 #include "traces/native/trace_check.hpp"
@@ -63,6 +64,8 @@ nb::object check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
 
 }  // namespace
 
+void bind_tracefs(nb::module_& m);
+
 void bind_traces(nb::module_& m) {
     using namespace rmapreplay;
     m.attr("op_names") = names(kOpNames);
@@ -75,5 +78,27 @@ void bind_traces(nb::module_& m) {
         .def("check", check_batch, nb::arg("batch"),
              "The first problem in the next canonical batch as (row, column, reason), or None.");
     bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.");
+    nb::class_<KmemParser>(m, "KmemParser", "Reads perf script text of slab allocations.")
+        .def(nb::init<>())
+        .def(
+            "feed",
+            [](KmemParser& parser, nb::bytes chunk) {
+                const std::string_view text(chunk.c_str(), chunk.size());
+                nb::gil_scoped_release unlocked;
+                parser.feed(text);
+            },
+            nb::arg("chunk"), "Parse the next bytes of the text, cut anywhere.")
+        .def("finish", &KmemParser::finish, "Parse what is left; call once, after the last chunk.")
+        .def(
+            "take", [](KmemParser& parser) { return wrap_table(parser.take()); },
+            "The rows that are ready, as an Arrow struct array; the parser keeps none of them.")
+        .def_prop_ro("ready", &KmemParser::ready, "How many rows take() would give.")
+        .def_prop_ro("rows", &KmemParser::rows, "How many rows there have been in all.")
+        .def_prop_ro("lines", &KmemParser::lines)
+        .def_prop_ro("live", &KmemParser::live, "Objects that have not been freed.")
+        .def_prop_ro(
+            "dropped", [](KmemParser& parser) { return to_dict(parser.dropped()); },
+            "What could not be used, by reason.");
     bind_importer<StraceParser>(m, "StraceParser", "Reads the text of strace -f -ttt.");
+    bind_tracefs(m);
 }
