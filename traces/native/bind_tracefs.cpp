@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The tracefs parser as Python sees it.
+#include "traces/native/bind_importer.hpp"
+#include "traces/native/tracefs.hpp"
+
+namespace nb = nanobind;
+
+void bind_tracefs(nb::module_& m) {
+    using namespace rmapreplay;
+    bind_importer<TracefsParser>(m, "TracefsParser", "Reads tracefs text with rmap probes.")
+        .def_prop_ro(
+            "truth_ready", [](TracefsParser& parser) { return parser.truth().rows(); },
+            "How many rows the take_ functions of the truth would give in all.")
+        .def(
+            "take_visits", [](TracefsParser& p) { return wrap_table(p.truth().take_visits()); },
+            "VMAs handed to recorded walks, as an Arrow struct array; see truth.py.")
+        .def(
+            "take_objects", [](TracefsParser& p) { return wrap_table(p.truth().take_objects()); },
+            "Objects allocated, freed, inserted and removed, likewise.")
+        .def(
+            "take_bursts", [](TracefsParser& p) { return wrap_table(p.truth().take_bursts()); },
+            "Bursts of walks, likewise.");
+}

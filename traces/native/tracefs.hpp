@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Reads tracefs `trace` text with system call, task and fault events and probes of mm/rmap.c and
+// mm/vma.c, in chunks cut anywhere. The trace is made of what a capture without probes could see
+// too, but better timed; the probes' own knowledge goes into the truth tables.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "traces/native/event_table.hpp"
+#include "traces/native/history.hpp"
+#include "traces/native/lines.hpp"
+#include "traces/native/timeline.hpp"
+#include "traces/native/tracefs_line.hpp"
+#include "traces/native/tracefs_mms.hpp"
+#include "traces/native/tracefs_objects.hpp"
+#include "traces/native/tracefs_truth.hpp"
+#include "traces/native/tracefs_walks.hpp"
+
+namespace rmapreplay {
+
+// The events the importer knows; all others are counted as dropped.
+enum class Probe : u8;
+
+class TracefsParser {
+  public:
+    TracefsParser();
+    TracefsParser(const TracefsParser&) = delete;
+    TracefsParser& operator=(const TracefsParser&) = delete;
+
+    void feed(std::string_view chunk) {
+        lines_.feed(chunk, [this](std::string_view line) { this->line(line); });
+    }
+    void finish();  // after the last chunk
+    EventTable& table() { return table_; }
+    TruthTables& truth() { return truth_; }
+    const ImportStats& stats() const { return stats_; }
+
+  private:
+    // A task, traced or not.
+    struct Thread {
+        i32 pid = 0;  // thread group, 0: not traced
+        bool in_call = false;
+        Call call;
+        Timeline::Place call_place = 0;
+        u32 map_file = 0;  // last vma_map: struct file, and where
+        u64 map_start = 0;
+        u64 map_end = 0;
+        bool do_mmap_seen = false;  // in this call
+        u32 do_mmap_file = 0;
+        bool in_fault = false;
+        Timeline::Place fault_place = 0;
+        u64 fault_mm = 0;
+        Event fault;
+        u32 forked_mm = 0;   // serial of what dup_mmap() filled last
+        bool in_dup = false;
+        u64 unlinking = 0;   // VMA of the unlink_anon_vmas() in progress
+    };
+    // An execve past its point of no return.
+    struct Exec {
+        u32 old_mm = 0;           // serial, 0: none to be torn down
+        Timeline::Place row = 0;  // 0: not placed yet, or filled
+        bool placed = false;      // the exec row has its place
+        std::optional<Event> stack;  // its mapping, until that is known to be the last
+        u64 image_file = 0;  // struct file of the ELF image being mapped
+        u64 image_start = 0;
+        u64 image_end = 0;
+    };
+    struct Process {
+        i32 pid = 0;
+        i32 threads = 1;
+        bool started = false;  // its first exec was seen, or its parent had started
+        u32 mm = 0;            // serial, 0: not known
+        std::unique_ptr<Exec> exec;
+        std::unordered_map<u64, u64> shm;     // shmat: address -> length
+    };
+
+    void line(std::string_view text);
+    void comment(std::string_view text);
+    bool use(Probe probe, const TracefsLine& line, Thread& thread);
+    Thread& thread(i32 tid);
+    Process* process(const Thread& thread);
+    bool started_or_dropped(const Thread& thread);
+    Event row(i64 time, i32 pid, i32 tid, Op op) const;
+    u32 file_id(u64 pointer);
+
+    // tracefs.cpp: tasks, markers
+    void marker(const TracefsLine& line);
+    bool new_task(const TracefsLine& line, Thread& parent);
+    bool task_exit(const TracefsLine& line, Thread& thread);
+    bool burst(std::string_view text, i64 time, bool begins);
+
+    // tracefs_calls.cpp: system calls and what they map
+    void enter(const TracefsLine& line, Thread& thread, Sys sys);
+    void exit(const TracefsLine& line, Thread& thread, Sys sys, i64 result);
+    bool make_call_row(Thread& thread, i64 result, Event& event);
+    void abandon_call(Thread& thread, std::string_view reason);
+    bool mapped(const TracefsLine& line, Thread& thread);
+    bool do_mmap(const TracefsLine& line, Thread& thread);
+    bool fault_enter(const TracefsLine& line, Thread& thread);
+    bool fault_exit(const TracefsLine& line, Thread& thread);
+
+    // tracefs_exec.cpp: execve, dup_mmap and exit_mmap
+    bool mm_exec(const TracefsLine& line, Thread& thread);
+    void place_exec(Process& process, i64 time);
+    void exec_mapping(Process& process, Event event, u64 file);
+    void push_stack(Process& process);
+    bool exec_done(const TracefsLine& line);
+    void finish_exec(Process& process);
+    bool mm_dup(const TracefsLine& line, Thread& thread);
+    bool mm_dup_done(const TracefsLine& line, Thread& thread);
+    bool mm_exit(const TracefsLine& line, Thread& thread);
+
+    // tracefs_probes.cpp: the answer key
+    bool probe_objects(Probe probe, const TracefsLine& line, Thread& thread);
+    bool probe_walk(Probe probe, const TracefsLine& line);
+
+    LineSplitter lines_;
+    EventTable table_;
+    TruthTables truth_;
+    ImportStats stats_;
+    Timeline timeline_{table_};
+    TracefsMms mms_;
+    TracefsObjects objects_{mms_, truth_, stats_.dropped};
+    TracefsWalks walks_{timeline_, truth_, stats_.dropped};
+
+    i64 now_ = 0;
+    std::vector<u64> seen_;  // by position in kProbeNames
+    std::unordered_map<i32, Thread> threads_;
+    i32 last_tid_ = -1;
+    Thread* last_thread_ = nullptr;
+    std::unordered_map<i32, Process> processes_;
+    std::unordered_map<u64, u32> files_;  // struct file -> number
+    i32 launcher_ = 0;                    // task that said START and not yet ROOTPID
+    std::vector<i32> candidates_;         // what it made since
+    bool root_seen_ = false;
+    bool burst_open_ = false;
+    TruthBurst burst_;
+};
+
+}  // namespace rmapreplay

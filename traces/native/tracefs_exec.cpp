@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// execve, fork's copy of the address space, and its end.
+#include "traces/native/scan.hpp"
+#include "traces/native/tracefs.hpp"
+
+namespace rmapreplay {
+namespace {
+
+// include/linux/mm.h
+constexpr u64 VM_PFNMAP = 0x400;
+constexpr u64 VM_EXEC = 0x4;
+constexpr u64 VM_GROWSDOWN = 0x100;
+constexpr u64 VM_DONTEXPAND = 0x40000;
+
+// _install_special_mapping() alone makes mappings without a file that may not be expanded.
+Special special_mapping(u64 file, u64 vm_flags) {
+    if (file != 0 || (vm_flags & VM_DONTEXPAND) == 0) return Special::none;
+    if ((vm_flags & VM_EXEC) != 0) return Special::vdso;
+    return (vm_flags & VM_PFNMAP) != 0 ? Special::vvar_vclock : Special::vvar;
+}
+
+}  // namespace
+
+// begin_new_exec(): the point of no return. The old mm goes only after the other threads.
+bool TracefsParser::mm_exec(const TracefsLine& line, Thread& thread) {
+    Fields fields(line.body);
+    const u64 pointer = fields.number(" mm=");
+    if (!fields.ok()) return false;
+    TracefsMm* mm = mms_.find(pointer);
+    Process* process = this->process(thread);
+    if (!process) {
+        if (mm) mms_.forget(pointer);
+        stats_.dropped.add("other_process");
+        return true;
+    }
+    if (!mm || mm->state != TracefsMm::State::bprm) {
+        mm = &mms_.create(pointer, TracefsMm::State::live, process->pid);
+    }
+    mm->state = TracefsMm::State::live;
+    if (process->exec) finish_exec(*process);
+    process->exec = std::make_unique<Exec>();
+    if (TracefsMm* old = mms_.by_serial(process->mm); old && --old->users == 0) {
+        process->exec->old_mm = old->serial;
+    }
+    process->mm = mm->serial;
+    process->started = true;
+    process->threads = 1;
+    process->shm.clear();
+    return true;
+}
+
+// The row sits where the old mm is gone and nothing has happened to the new one.
+void TracefsParser::place_exec(Process& process, i64 time) {
+    Exec& exec = *process.exec;
+    if (exec.placed) return;
+    exec.placed = true;
+    exec.row = timeline_.reserve(time);
+}
+
+void TracefsParser::exec_mapping(Process& process, Event event, u64 file) {
+    place_exec(process, event.time);
+    Exec& exec = *process.exec;
+    if (file == 0 && (event.vm_flags & VM_GROWSDOWN) != 0) {
+        // Reported before it is moved to its place, and again after.
+        if (exec.stack) stats_.dropped.add("mapping_of_unplaced_stack");
+        event.special = Special::stack;
+        event.path = table_.path("[stack]");
+        exec.stack = event;
+        return;
+    }
+    push_stack(process);
+    event.special = special_mapping(file, event.vm_flags);
+    event.path = table_.path(kSpecialNames[static_cast<std::size_t>(event.special)]);
+    // The first segment of an ELF image is mapped with the length of the whole image, and what lies
+    // behind it is unmapped without a system call (elf_load(), fs/binfmt_elf.c).
+    if (event.addr > exec.image_start && event.addr < exec.image_end) {
+        Event trim = row(event.time, event.pid, event.tid, Op::munmap);
+        trim.addr = event.addr;
+        trim.len = exec.image_end - event.addr;
+        timeline_.push(trim);
+        exec.image_end = exec.image_start;
+    }
+    if (file != 0 && file != exec.image_file) {
+        exec.image_file = file;
+        exec.image_start = event.addr;
+        exec.image_end = event.addr + event.len;
+    }
+    timeline_.push(event);
+}
+
+void TracefsParser::push_stack(Process& process) {
+    if (!process.exec->stack) return;
+    process.exec->stack->time = now_;  // others may have gone on meanwhile
+    timeline_.push(*process.exec->stack);
+    process.exec->stack.reset();
+}
+
+// " filename=/bin/scen pid=116 old_pid=116", after the last of exec's own mappings
+bool TracefsParser::exec_done(const TracefsLine& line) {
+    const auto pid = last_field<i32>(line.body, " pid=");
+    const auto old_pid = last_field<i32>(line.body, " old_pid=");
+    const std::size_t end = line.body.rfind(" pid=");
+    if (!pid || !old_pid || !line.body.starts_with(" filename=")) return false;
+    // A thread that execs takes over the leader's tid (de_thread(), fs/exec.c).
+    if (*pid != *old_pid) thread(*pid) = std::exchange(thread(*old_pid), Thread{});
+    Process* process = this->process(thread(*pid));
+    if (!process || !process->exec) {
+        stats_.dropped.add(process ? "exec_without_mm_exec" : "other_process");
+        return true;
+    }
+    process->threads = 1;
+    place_exec(*process, line.time);
+    if (process->exec->row == 0) return true;
+    Event event = row(line.time, process->pid, line.tid, Op::exec);
+    event.path = table_.path(line.body.substr(10, end - 10));
+    timeline_.fill(std::exchange(process->exec->row, 0), event);
+    return true;
+}
+
+// The new program runs, or died before it could.
+void TracefsParser::finish_exec(Process& process) {
+    place_exec(process, now_);
+    if (process.exec->row != 0) {
+        timeline_.fill(process.exec->row, row(0, process.pid, process.pid, Op::exec));
+    }
+    push_stack(process);
+    process.exec.reset();
+}
+
+// ---- dup_mmap(), exit_mmap() ----
+
+bool TracefsParser::mm_dup(const TracefsLine& line, Thread& thread) {
+    Fields fields(line.body);
+    const u64 pointer = fields.number(" mm=");
+    if (!fields.ok()) return false;
+    const Process* process = this->process(thread);
+    if (!process || !process->started) {
+        mms_.forget(pointer);
+        return true;
+    }
+    thread.forked_mm = mms_.create(pointer, TracefsMm::State::forked, 0).serial;
+    thread.in_dup = true;
+    return true;
+}
+
+bool TracefsParser::mm_dup_done(const TracefsLine&, Thread& thread) {
+    thread.in_dup = false;
+    return true;
+}
+
+bool TracefsParser::mm_exit(const TracefsLine& line, Thread& thread) {
+    Fields fields(line.body);
+    TracefsMm* mm = mms_.find(fields.number(" mm="));
+    if (!fields.ok()) return false;
+    if (!mm || mm->state == TracefsMm::State::dead) {
+        stats_.dropped.add("other_process");
+        return true;
+    }
+    const TracefsMm::State before = std::exchange(mm->state, TracefsMm::State::dead);
+    if (before == TracefsMm::State::bprm || before == TracefsMm::State::forked) {
+        stats_.dropped.add(before == TracefsMm::State::bprm ? "exit_mmap_of_failed_exec"
+                                                            : "exit_mmap_of_failed_fork");
+        return true;
+    }
+    const bool own = thread.pid == mm->pid || thread.pid == 0;
+    Event event = row(line.time, mm->pid, own ? line.tid : mm->pid, Op::exit_mmap);
+    if (Process* process = this->process(thread);
+        process && process->exec && process->exec->old_mm == mm->serial) {
+        timeline_.push(event);
+        process->exec->old_mm = 0;
+        place_exec(*process, line.time);
+        return true;
+    }
+    auto owner = processes_.find(mm->pid);
+    if (owner != processes_.end() && owner->second.mm != mm->serial) {
+        // Somebody else held the old mm beyond the exec.
+        stats_.dropped.add("exit_mmap_after_exec");
+        return true;
+    }
+    timeline_.push(event);
+    return true;
+}
+
+}  // namespace rmapreplay

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "traces/native/tracefs_walks.hpp"
+
+namespace rmapreplay {
+
+TracefsWalks::Walk* TracefsWalks::of(i32 tid) {
+    if (tid == last_tid_) return last_;
+    auto it = open_.find(tid);
+    last_tid_ = tid;
+    last_ = it == open_.end() ? nullptr : &walks_[it->second - first_];
+    return last_;
+}
+
+void TracefsWalks::begin(i64 time, i32 tid, u8 order) {
+    if (Walk* before = of(tid)) drop(*before, "walk_end_not_seen");
+    open_[tid] = first_ + walks_.size();
+    Walk& walk = walks_.emplace_back();
+    walk.time = time;
+    walk.tid = tid;
+    walk.order = order;
+    walk.place = timeline_.reserve(time);
+    last_tid_ = tid;
+    last_ = &walk;
+}
+
+void TracefsWalks::iterated(i32 tid, bool more) {
+    if (Walk* walk = of(tid)) walk->exhausted = !more;
+}
+
+void TracefsWalks::visit(i32 tid, RmapOne one, u64 vma, const TracefsMm* mm, u64 start, u64 end) {
+    Walk* walk = of(tid);
+    if (!walk) {
+        dropped_.add("visit_outside_anon_walk");  // of a file's or KSM folio
+        return;
+    }
+    walk->one = one;
+    walk->visits.push_back({vma, mm, start, end});
+}
+
+void TracefsWalks::page_checked(i32 tid, u64 vma, u64 addr, bool found) {
+    Walk* walk = of(tid);
+    if (!walk || !found || walk->visits.empty() || walk->visits.back().vma != vma) return;
+    Visit& visit = walk->visits.back();
+    if (visit.found++ == 0) visit.addr = addr;
+}
+
+// The row needs a mapping of the folio by which a replay finds it.
+bool TracefsWalks::make_row(const Walk& walk, Event& row) {
+    row.op = Op::walk;
+    row.order = walk.order;
+    switch (walk.one) {
+        case RmapOne::none:
+            dropped_.add("walk_without_visit");
+            return false;
+        case RmapOne::folio_referenced:
+            row.kind = WalkKind::referenced;
+            break;
+        case RmapOne::try_to_unmap:
+            row.kind = WalkKind::unmap;
+            break;
+        case RmapOne::try_to_migrate:
+            row.kind = WalkKind::migrate;
+            break;
+        case RmapOne::remove_migration_pte:
+        case RmapOne::damon_mkold:
+            row.kind = WalkKind::all;
+            break;
+        case RmapOne::damon_young:
+            // It ends at the first mapping that was used, which no other kind of walk does.
+            if (!walk.exhausted) {
+                dropped_.add("walk_of_damon_stopped");
+                return false;
+            }
+            row.kind = WalkKind::all;
+            break;
+    }
+    bool found = false;
+    for (const Visit& visit : walk.visits) {
+        if (visit.found == 0) continue;
+        found = true;
+        if (!visit.mm || visit.mm->pid == 0) continue;
+        row.pid = visit.mm->pid;
+        row.tid = visit.mm->pid;
+        row.addr = visit.addr;
+        return true;
+    }
+    dropped_.add(found ? "walk_of_other_process" : "walk_without_mapping");
+    return false;
+}
+
+void TracefsWalks::end(i32 tid) {
+    Walk* walk = of(tid);
+    if (!walk) return;
+    Event row;
+    if (!make_row(*walk, row)) {
+        timeline_.cancel(walk->place);
+    } else if (timeline_.fill(walk->place, row)) {
+        walk->kept = true;
+    } else {
+        dropped_.add("returned_too_late");
+    }
+    walk->done = true;
+    open_.erase(tid);
+    last_ = nullptr;
+    drain();
+}
+
+void TracefsWalks::drop(Walk& walk, std::string_view reason) {
+    dropped_.add(reason);
+    timeline_.cancel(walk.place);
+    walk.done = true;
+    open_.erase(walk.tid);
+    last_tid_ = -1;
+    drain();
+}
+
+void TracefsWalks::drain() {
+    while (!walks_.empty() && walks_.front().done) {
+        if (walks_.front().kept) write_visits(walks_.front());
+        walks_.pop_front();
+        ++first_;
+    }
+}
+
+void TracefsWalks::write_visits(const Walk& walk) {
+    const u32 number = rows_++;
+    for (std::size_t i = 0; i < walk.visits.size(); ++i) {
+        const Visit& visit = walk.visits[i];
+        TruthVisit row;
+        row.time = walk.time;
+        row.walk = number;
+        row.visit = static_cast<u32>(i);
+        row.pid = visit.mm ? visit.mm->pid : 0;
+        row.start = visit.start;
+        row.end = visit.end;
+        row.found = visit.found;
+        row.stopped = !walk.exhausted && i + 1 == walk.visits.size();
+        truth_.append(row);
+    }
+}
+
+void TracefsWalks::finish() {
+    while (!open_.empty()) drop(walks_[open_.begin()->second - first_], "walk_end_not_seen");
+}
+
+}  // namespace rmapreplay
