@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
+
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.writer import TraceWriter
@@ -46,6 +47,7 @@ class ImportOptions:
         thp: /sys/kernel/mm/transparent_hugepage/enabled: always, madvise or never.
         use_zero_page: /sys/kernel/mm/transparent_hugepage/use_zero_page.
         command, description: free text about the workload.
+        truth: answer keys of the same run, for the sidecar (see truth.py).
         progress: called now and then with the bytes of text read so far.
     """
 
@@ -54,6 +56,7 @@ class ImportOptions:
     use_zero_page: bool = True
     command: str | None = None
     description: str | None = None
+    truth: tuple[Path, ...] = ()
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from rmapreplay.traces.errors import TraceFormatError
-from rmapreplay.traces.importers.base import read_chunks
 
 from rmapreplay import _native
+from rmapreplay.traces.errors import TraceFormatError
+from rmapreplay.traces.importers.base import read_chunks
 
 _BATCH_ROWS: Final = 1 << 16
 

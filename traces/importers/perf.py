@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 from typing import Final
 
+from rmapreplay import _native
 from rmapreplay.traces.importers.base import ImportOptions, import_text
 from rmapreplay.traces.schema import Metadata
-
-from rmapreplay import _native
 
 _LINE: Final = re.compile(
     rb"^.{0,40}?\d+/\d+\s+(\[\d+\]\s+)?\d+\.\d+: +(PERF_RECORD_\w+|\w+:\w+: )", re.MULTILINE

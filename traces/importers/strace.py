@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Final
 
+from rmapreplay import _native
 from rmapreplay.traces.importers.base import ImportOptions, import_text
 from rmapreplay.traces.schema import Metadata
-
-from rmapreplay import _native
 
 _LINE: Final = re.compile(
     rb"^(\d+|\[pid +\d+\]) +\d+\.\d+ (\w+\(|<\.\.\. \w+ resumed>|\+\+\+ |--- )", re.MULTILINE

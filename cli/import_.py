@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""rmapreplay import: a capture made by another tool becomes a trace."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rmapreplay.traces.schema import Metadata
+
+
+class SourceFormat(str, Enum):
+    """What --from takes."""
+
+    auto = "auto"
+    perf = "perf"
+    tracefs = "tracefs"
+    strace = "strace"
+
+
+class Thp(str, Enum):
+    """What --thp takes."""
+
+    always = "always"
+    madvise = "madvise"
+    never = "never"
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Text of the capture, plain or .zst.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Trace to write.")],
+    source_format: Annotated[
+        SourceFormat, typer.Option("--from", help="Format of INPUT.")
+    ] = SourceFormat.auto,
+    truth: Annotated[
+        Optional[list[Path]],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option(
+            metavar="FILE",
+            help="Answer key of the same run: *.kmem.txt.zst or *.aux.tar.zst. Repeatable.",
+        ),
+    ] = None,
+    kernel: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="RELEASE", help="Kernel of the capture, such as 6.18.44."),
+    ] = None,
+    thp: Annotated[
+        Optional[Thp],  # noqa: UP045
+        typer.Option(help="transparent_hugepage/enabled on that machine."),
+    ] = None,
+    use_zero_page: Annotated[
+        bool,
+        typer.Option(
+            "--huge-zero-page/--no-huge-zero-page",
+            help="transparent_hugepage/use_zero_page on that machine.",
+        ),
+    ] = True,
+    command: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TEXT", help="Command that was captured, for the record."),
+    ] = None,
+    description: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TEXT", help="What the workload is, for the record."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Import a capture: perf script, tracefs or strace text becomes a trace.
+
+    What could not be used is counted by reason, in the trace's metadata and on standard error.
+    """
+    from rmapreplay.traces.importers import ImportOptions, import_capture
+
+    options = ImportOptions(
+        kernel=kernel,
+        thp=thp.value if thp else None,
+        use_zero_page=use_zero_page,
+        command=command,
+        description=description,
+        truth=tuple(truth or ()),
+        progress=_progress(source) if sys.stderr.isatty() else None,
+    )
+    metadata = import_capture(
+        source, out, source_format=source_format.value, options=options, force=force
+    )
+    for line in summary_lines(out, metadata):
+        typer.echo(line, err=True)
+
+
+def summary_lines(out: Path, metadata: Metadata) -> list[str]:
+    """What an import met, for people."""
+    rows, lines = metadata["rows"], metadata["lines"]
+    size = out.stat().st_size
+    text = [
+        f"{out}: {rows} rows from {lines} lines of {metadata['tool']['from']} text, "
+        f"{size / rows:.2f} bytes per row"
+    ]
+    if metadata["lost"]:
+        text.append(f"the capture lost {metadata['lost']} events")
+    for what, n in metadata["unmatched"].items():
+        if n:
+            text.append(f"{n} system call {what} without their other half")
+    if metadata["processes_alive"]:
+        text.append(f"{metadata['processes_alive']} processes were alive at the end")
+    if metadata.get("lacks"):
+        text.append(f"such a capture lacks: {', '.join(metadata['lacks'])}")
+    text += [f"not used: {n} {reason}" for reason, n in sorted(metadata["dropped"].items())]
+    return text
+
+
+def _progress(source: Path) -> Callable[[int], None]:
+    def show(done: int) -> None:
+        print(f"\r{source.name}: {done >> 20} MB of text", end="\r", file=sys.stderr, flush=True)
+
+    return show
