@@ -1,1 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-only
+"""What it costs: the models of the anonymous reverse map.
+
+A native model is one file in `native/`; read `native/model.hpp` first.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict, cast
+
+
+class ParamInfo(TypedDict):
+    """A parameter of a model; `values` is for people to read, alternatives between bars."""
+
+    name: str
+    values: str
+    initial: str
+    doc: str
+
+
+class ModelInfo(TypedDict):
+    """What a model is made of.
+
+    objects: bytes of each kind of object, as the kernel allocates it, vm_area_struct first.
+    walk_counters, op_counters: what it counts per walk, and per operation.
+    """
+
+    name: str
+    doc: str
+    params: list[ParamInfo]
+    objects: dict[str, int]
+    walk_counters: list[str]
+    op_counters: list[str]
+
+
+def models() -> list[ModelInfo]:
+    """The models there are, in the order of their registration."""
+    from rmapreplay import _native
+
+    return cast("list[ModelInfo]", _native.models())

@@ -65,8 +65,9 @@ ThpMode parse_thp(std::string_view text) {
 // no GIL but while a full table is handed on.
 class Replay {
   public:
-    Replay(const std::string& model, const std::map<std::string, std::string>& params,
-           const std::string& kernel, const std::string& thp, bool use_zero_page, u64 rows,
+    Replay(const std::string& model, const std::string& label,
+           const std::map<std::string, std::string>& params, const std::string& kernel,
+           const std::string& thp, bool use_zero_page, u64 stack_limit, u64 rows,
            const std::string& walks, bool visits, nb::object sink)
         : entry_(model_entry(model)), sink_(std::move(sink)) {
         ModelParams given{parse_kernel(kernel), {params.begin(), params.end()}};
@@ -78,8 +79,8 @@ class Replay {
                 sink_(str(name), wrap_table(std::move(table)));
             };
         }
-        tables_ = std::make_unique<ResultTables>(*entry_.info, std::move(on_table));
-        const TraceFacts facts{given.kernel, parse_thp(thp), use_zero_page, rows};
+        tables_ = std::make_unique<ResultTables>(*entry_.info, label, std::move(on_table));
+        const TraceFacts facts{given.kernel, parse_thp(thp), use_zero_page, rows, stack_limit};
         machine_ =
             std::make_unique<Machine>(*model_, costs_, facts, parse_walk_policy(walks), *tables_);
         machine_->record_visits(visits && !sink_.is_none());
@@ -90,7 +91,9 @@ class Replay {
             check_names(imported);
             nb::gil_scoped_release release;
             EventBatch batch(imported.columns, imported.rows);
-            for (std::size_t row = 0; row < batch.rows(); ++row) machine_->apply(batch.decode(row));
+            for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
+                machine_->apply(batch.decode(row));
+            }
         });
     }
 
@@ -99,6 +102,8 @@ class Replay {
         machine_->finish();
         tables_->finish();
     }
+
+    u64 row() const { return row_; }
 
     nb::dict summary() const {
         const Totals& totals = machine_->totals();
@@ -196,6 +201,7 @@ class Replay {
 
     const ModelEntry& entry_;
     nb::object sink_;
+    u64 row_ = 0;
     Costs costs_;
     std::unique_ptr<RmapModel> model_;
     std::unique_ptr<ResultTables> tables_;
@@ -224,15 +230,18 @@ nb::dict describe(const ModelInfo& info) {
 void bind_replay(nb::module_& m) {
     using namespace rmapreplay;
     nb::class_<Replay>(m, "Replay", "One replay of one trace under one model.")
-        .def(nb::init<const std::string&, const std::map<std::string, std::string>&,
-                      const std::string&, const std::string&, bool, u64, const std::string&, bool,
-                      nb::object>(),
-             nb::kw_only(), "model"_a, "params"_a, "kernel"_a, "thp"_a, "use_zero_page"_a, "rows"_a,
-             "walks"_a, "visits"_a, "sink"_a = nb::none())
+        .def(nb::init<const std::string&, const std::string&,
+                      const std::map<std::string, std::string>&, const std::string&,
+                      const std::string&, bool, u64, u64, const std::string&, bool, nb::object>(),
+             nb::kw_only(), "model"_a, "label"_a, "params"_a, "kernel"_a, "thp"_a,
+             "use_zero_page"_a, "stack_limit"_a, "rows"_a, "walks"_a, "visits"_a,
+             "sink"_a = nb::none())
         .def(
             "feed", &Replay::feed, "events"_a,
             "Applies a batch of events in canonical form, in order. Raises ValueError if it is not "
             "canonical.")
+        .def_prop_ro("row", &Replay::row,
+                     "The row being applied, or the next one: where it failed.")
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
     m.def(

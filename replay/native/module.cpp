@@ -10,10 +10,6 @@ void bind_replay(nanobind::module_& m);
 NB_MODULE(_native, m) {
     m.doc() = "The native core of rmapreplay; use the Python packages instead.";
     rmapreplay::bind_arrow(m);
-#if __has_include("traces/native/bind_traces.cpp")
     bind_traces(m);
-#endif
-#if __has_include("replay/native/machine.cpp")
     bind_replay(m);
-#endif
 }

@@ -29,9 +29,9 @@ void append_all(const std::vector<TypedColumn<u64>*>& columns, const Counts& cou
 }
 
 // Every row of a model's tables names it by the first and only string.
-DictColumn<u8>& add_model(Table& table, const ModelInfo& model) {
+DictColumn<u8>& add_model(Table& table, std::string_view label) {
     DictColumn<u8>& column = table.add_dict8("model");
-    column.code(model.name);
+    column.code(label);
     return column;
 }
 
@@ -52,10 +52,10 @@ std::vector<ObjectKind> object_kinds(const ModelInfo& model) {
     return kinds;
 }
 
-ResultTables::Walks::Walks(const ModelInfo& info)
+ResultTables::Walks::Walks(const ModelInfo& info, std::string_view label)
     : walk(table.add_column<u64>("walk")),
       seq(table.add_column<u64>("seq")),
-      model(add_model(table, info)),
+      model(add_model(table, label)),
       kind(add_enum(table, "kind", kWalkKindNames)),
       folio(table.add_column<u64>("folio")),
       order(table.add_column<u8>("order")),
@@ -70,9 +70,9 @@ ResultTables::Walks::Walks(const ModelInfo& info)
       stopped(table.add_column<bool>("stopped")),
       counters(add_counters(table, info.walk_counters)) {}
 
-ResultTables::Visits::Visits(const ModelInfo& info)
+ResultTables::Visits::Visits(std::string_view label)
     : walk(table.add_column<u64>("walk")),
-      model(add_model(table, info)),
+      model(add_model(table, label)),
       visit(table.add_column<u32>("visit")),
       mm(table.add_column<u32>("mm")),
       pid(table.add_column<i32>("pid")),
@@ -80,41 +80,41 @@ ResultTables::Visits::Visits(const ModelInfo& info)
       end(table.add_column<u64>("end")),
       hits(table.add_column<u32>("hits")) {}
 
-ResultTables::Misses::Misses(const ModelInfo& info)
+ResultTables::Misses::Misses(std::string_view label)
     : walk(table.add_column<u64>("walk")),
       seq(table.add_column<u64>("seq")),
-      model(add_model(table, info)),
+      model(add_model(table, label)),
       mm(table.add_column<u32>("mm")),
       pid(table.add_column<i32>("pid")),
       addr(table.add_column<u64>("addr")) {}
 
-ResultTables::Operations::Operations(const ModelInfo& info)
+ResultTables::Operations::Operations(const ModelInfo& info, std::string_view label)
     : seq(table.add_column<u64>("seq")),
-      model(add_model(table, info)),
+      model(add_model(table, label)),
       op(add_enum(table, "op", kOpNames)),
       pid(table.add_column<i32>("pid")),
       allocated(add_kinds(table, info, "_allocated")),
       freed(add_kinds(table, info, "_freed")),
       counters(add_counters(table, info.op_counters)) {}
 
-ResultTables::Memory::Memory(const ModelInfo& info)
+ResultTables::Memory::Memory(const ModelInfo& info, std::string_view label)
     : seq(table.add_column<u64>("seq")),
       time(table.add_column<i64>("time")),
-      model(add_model(table, info)),
+      model(add_model(table, label)),
       live(add_kinds(table, info, "")),
       bytes(table.add_column<u64>("bytes")),
       folios(table.add_column<u64>("folios")),
       ptes(table.add_column<u64>("ptes")),
       mms(table.add_column<u64>("mms")) {}
 
-ResultTables::ResultTables(const ModelInfo& model, Sink sink)
+ResultTables::ResultTables(const ModelInfo& model, std::string_view label, Sink sink)
     : kinds_(object_kinds(model)),
       sink_(std::move(sink)),
-      walks_(model),
-      visits_(model),
-      misses_(model),
-      operations_(model),
-      memory_(model) {
+      walks_(model, label),
+      visits_(label),
+      misses_(label),
+      operations_(model, label),
+      memory_(model, label) {
     for (std::string_view name : {"visits", "hits", "useless", "levels"}) {
         metrics_.push_back({name, {}});
     }

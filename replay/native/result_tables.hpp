@@ -26,8 +26,8 @@ class ResultTables final : public Recorder {
     static constexpr std::size_t kRowsPerTable = std::size_t{1} << 16;
     static constexpr std::size_t kFirstMisses = 10;
 
-    // Without a sink only the distributions are kept.
-    ResultTables(const ModelInfo& model, Sink sink);
+    // `label` fills the tables' model column. Without a sink only the distributions are kept.
+    ResultTables(const ModelInfo& model, std::string_view label, Sink sink);
 
     void walk(const WalkRecord& record) override;
     void visit(const VisitRecord& record) override;
@@ -47,7 +47,7 @@ class ResultTables final : public Recorder {
 
   private:
     struct Walks {
-        explicit Walks(const ModelInfo& model);
+        Walks(const ModelInfo& model, std::string_view label);
         Table table;
         TypedColumn<u64>&walk, &seq;
         DictColumn<u8>& model;
@@ -60,7 +60,7 @@ class ResultTables final : public Recorder {
         std::vector<TypedColumn<u64>*> counters;
     };
     struct Visits {
-        explicit Visits(const ModelInfo& model);
+        explicit Visits(std::string_view label);
         Table table;
         TypedColumn<u64>& walk;
         DictColumn<u8>& model;
@@ -70,7 +70,7 @@ class ResultTables final : public Recorder {
         TypedColumn<u32>& hits;
     };
     struct Misses {
-        explicit Misses(const ModelInfo& model);
+        explicit Misses(std::string_view label);
         Table table;
         TypedColumn<u64>&walk, &seq;
         DictColumn<u8>& model;
@@ -79,7 +79,7 @@ class ResultTables final : public Recorder {
         TypedColumn<u64>& addr;
     };
     struct Operations {
-        explicit Operations(const ModelInfo& model);
+        Operations(const ModelInfo& model, std::string_view label);
         Table table;
         TypedColumn<u64>& seq;
         DictColumn<u8>& model;
@@ -88,7 +88,7 @@ class ResultTables final : public Recorder {
         std::vector<TypedColumn<u64>*> allocated, freed, counters;
     };
     struct Memory {
-        explicit Memory(const ModelInfo& model);
+        Memory(const ModelInfo& model, std::string_view label);
         Table table;
         TypedColumn<u64>& seq;
         TypedColumn<i64>& time;

@@ -55,7 +55,7 @@ TEST_CASE("percentiles are by nearest rank, for small and large values alike") {
 
 TEST_CASE("a walk becomes a row, and a value of every metric") {
     Collected collected;
-    ResultTables tables(kModel, collected.sink());
+    ResultTables tables(kModel, "m:a=1", collected.sink());
     WalkRecord record;
     record.walk = 3;
     record.seq = 9;
@@ -77,6 +77,7 @@ TEST_CASE("a walk becomes a row, and a value of every metric") {
     CHECK(value<u32>(walks, "useless", 0) == u32{3});
     CHECK(value<u64>(walks, "steps", 0) == u64{77});
     CHECK(value<bool>(walks, "stopped", 0));
+    CHECK(column_of(walks, "model").strings()[0] == "m:a=1");
     const Column& kind = column_of(walks, "kind");
     CHECK(kind.strings()[static_cast<const u8*>(kind.values())[0]] == "migrate");
     REQUIRE(tables.metrics().size() == std::size_t{5});
@@ -88,7 +89,7 @@ TEST_CASE("a walk becomes a row, and a value of every metric") {
 
 TEST_CASE("tables are handed on at a fixed size, and once more at the end") {
     Collected collected;
-    ResultTables tables(kModel, collected.sink());
+    ResultTables tables(kModel, "m:a=1", collected.sink());
     for (std::size_t i = 0; i < ResultTables::kRowsPerTable + 3; ++i) tables.walk({});
     CHECK(collected.tables["walks"].size() == std::size_t{1});
     tables.finish();
@@ -102,7 +103,7 @@ TEST_CASE("tables are handed on at a fixed size, and once more at the end") {
 
 TEST_CASE("memory has the bytes of all kinds together") {
     Collected collected;
-    ResultTables tables(kModel, collected.sink());
+    ResultTables tables(kModel, "m:a=1", collected.sink());
     MemoryRecord record;
     record.live[kVmAreaStruct] = 2;
     record.live[1] = 3;
@@ -114,7 +115,7 @@ TEST_CASE("memory has the bytes of all kinds together") {
 }
 
 TEST_CASE("without a sink the first misses and the distributions stay") {
-    ResultTables tables(kModel, nullptr);
+    ResultTables tables(kModel, "m:a=1", nullptr);
     for (u64 i = 0; i < 2 * ResultTables::kFirstMisses; ++i) {
         MissRecord miss;
         miss.addr = i;

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Replay what processes do with their memory under models of the Linux anonymous reverse map.
+
+import rmapreplay as rr
+trace = rr.read_trace("redis.parquet")
+result = rr.replay(trace, ["anon_vma", "cow"])
+result.walks.group_by("model").agg(pl.col("visits").mean())
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# Not lazy like the rest, though light: importing a folder of that name later would hide it.
+from rmapreplay.replay.result import Result, replay
+
+if TYPE_CHECKING:
+    from rmapreplay.rmap_models import models
+    from rmapreplay.traces.errors import ModelError, RmapReplayError, TraceFormatError
+    from rmapreplay.traces.reader import Trace, read_trace
+
+__version__ = "0.1.0"
+
+# Loaded on first use: the command line must not wait for pyarrow and polars to print its help.
+_HOMES = {
+    "ModelError": "rmapreplay.traces.errors",
+    "RmapReplayError": "rmapreplay.traces.errors",
+    "Trace": "rmapreplay.traces.reader",
+    "TraceFormatError": "rmapreplay.traces.errors",
+    "models": "rmapreplay.rmap_models",
+    "read_trace": "rmapreplay.traces.reader",
+}
+
+__all__ = [
+    "ModelError",
+    "Result",
+    "RmapReplayError",
+    "Trace",
+    "TraceFormatError",
+    "__version__",
+    "models",
+    "read_trace",
+    "replay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
