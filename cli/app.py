@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: one subcommand per file, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rmapreplay import __version__
+from rmapreplay.cli.import_ import import_
+from rmapreplay.cli.info import info
+from rmapreplay.cli.models import models
+from rmapreplay.cli.run import run
+from rmapreplay.traces.errors import RmapReplayError
+
+app = typer.Typer(
+    name="rmapreplay",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run)
+app.command("import")(import_)
+app.command("info")(info)
+app.command("models")(models)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rmapreplay {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Replay what processes do with their memory under models of the anonymous reverse map."""
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 ok, 1 a finding (misses, or anomalies under --strict),
+    2 bad usage or input, told in one line on standard error."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except typer.TyperException as error:
+        if message := error.format_message():
+            _fail(message)
+        sys.exit(error.exit_code)
+    except RmapReplayError as error:
+        _fail(str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}")
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"rmapreplay: error: {' '.join(message.split())}", file=sys.stderr)
+    if not sys.stdout.closed:
+        # What is buffered may be why we are here (a full disk); trying again at exit would fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(2)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""rmapreplay run: replay a trace under models and print what it cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from rmapreplay.cli.tables import Cell, Format, number, print_table
+from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+
+Summary = dict[str, Any]
+
+_SHOWN_MISSES = 5
+
+
+def run(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Model to replay under; repeatable. `rmapreplay models` lists them.",
+        ),
+    ],
+    walks: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="When walks happen beside those recorded: scan:K (of every folio, at K points), "
+            "every:N events, sample:N@seed, reclaim:N, end or none; "
+            "then ,kind=referenced|unmap|migrate|all.",
+        ),
+    ] = DEFAULT_WALKS,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option(metavar="DIR", help="Directory for the tables, as Parquet, and summary.json."),
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on anomalies.")] = False,
+    visits: Annotated[
+        bool, typer.Option("--visits", help="Also write every VMA visited (needs --out).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace results in DIR.")] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")
+    ] = DEFAULT_BATCH_SIZE,
+    threads: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="Models to replay at a time; default: all."),
+    ] = None,
+) -> None:
+    """Replay TRACE under models and print what walks and operations cost.
+
+    Exit code: 1 if a model missed a mapping, or under --strict if the trace met anomalies.
+    """
+    from rmapreplay.replay import engine
+    from rmapreplay.replay.output import DirectorySink
+    from rmapreplay.replay.specs import ModelSpec
+    from rmapreplay.traces.errors import RmapReplayError
+    from rmapreplay.traces.reader import read_trace
+
+    if visits and out is None:
+        raise RmapReplayError("--visits needs --out")
+    specs = [ModelSpec.parse(text) for text in model]
+    engine.check_walks(walks)
+    opened = read_trace(trace)
+
+    def replay(sink: engine.Sink | None) -> Summary:
+        with _progress(opened.rows) as progress:
+            return engine.run(
+                opened,
+                specs,
+                walks=walks,
+                visits=visits,
+                batch_size=batch_size,
+                threads=threads,
+                sink=sink,
+                progress=progress,
+            )
+
+    if out is None:
+        summary = replay(None)
+    else:
+        with DirectorySink(out, model, visits=visits, force=force) as sink:
+            summary = replay(sink)
+            sink.write_summary(summary)
+    if output is Format.json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        _print_summary(summary)
+    missed = any(found["misses"] for found in summary["models"].values())
+    if missed or (strict and summary["anomalies"]):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(rows: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("events", total=rows)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _print_summary(summary: Summary) -> None:
+    models: dict[str, Summary] = summary["models"]
+    metadata = summary["trace"]["metadata"]
+    kernel = metadata.get("kernel") or "unknown"
+    print(
+        f"{summary['trace']['path']}: {number(summary['events'])} events, kernel {kernel}, "
+        f"walks {summary['walk_policy']}\n"
+    )
+    _print_comparison(models)
+    for label, found in models.items():
+        print(f"\n{label} (rules of Linux {found['kernel']})\n")
+        _print_model(found)
+    _print_anomalies(models)
+    _print_misses(models)
+
+
+def _print_comparison(models: dict[str, Summary]) -> None:
+    rows: list[list[Cell]] = [
+        [what, *(found[what] for found in models.values())]
+        for what in ("walks", "visits", "hits", "useless", "misses")
+    ]
+    for metric in ("mean", "p95", "max"):
+        per_walk = [found["walk"]["visits"][metric] for found in models.values()]
+        rows.append([f"visits per walk, {metric}", *per_walk])
+    bytes_peak = [
+        sum(kind["bytes_peak"] for name, kind in found["objects"].items() if _is_rmap(name))
+        for found in models.values()
+    ]
+    rows.append(["bytes at peak, without VMAs", *bytes_peak])
+    rows.append(["events per second", *(m["events_per_second"] for m in models.values())])
+    print_table(["", *models], rows)
+
+
+def _is_rmap(kind: str) -> bool:
+    return kind != "vm_area_struct"
+
+
+def _print_model(found: Summary) -> None:
+    print_table(
+        ["per walk", "mean", "p50", "p95", "p99", "max"],
+        [[metric, *values.values()] for metric, values in found["walk"].items()],
+    )
+    print()
+    print_table(
+        ["objects", "allocated", "freed", "live", "peak", "bytes at peak"],
+        [
+            [kind, *(n[what] for what in ("allocated", "freed", "live", "peak", "bytes_peak"))]
+            for kind, n in found["objects"].items()
+        ],
+    )
+    print()
+    kinds = list(found["objects"])
+    counters = list(next(iter(found["operations"].values()), {"counters": {}})["counters"])
+    print_table(
+        ["operations", "calls", *kinds, *counters],
+        [
+            [
+                op,
+                costs["calls"],
+                *(_flow(costs["allocated"][kind], costs["freed"][kind]) for kind in kinds),
+                *(costs["counters"][name] for name in counters),
+            ]
+            for op, costs in found["operations"].items()
+        ],
+    )
+
+
+def _flow(allocated: int, freed: int) -> str:
+    """Objects allocated and freed: "+12 -3"."""
+    parts = [f"+{number(allocated)}"] if allocated else []
+    return " ".join(parts + ([f"-{number(freed)}"] if freed else []))
+
+
+def _print_anomalies(models: dict[str, Summary]) -> None:
+    kinds = sorted({kind for found in models.values() for kind in found["anomalies"]})
+    if not kinds:
+        return
+    print()
+    rows: list[list[Cell]] = []
+    for kind in kinds:
+        each = [found["anomalies"].get(kind) for found in models.values()]
+        first = min(found["first_row"] for found in each if found)
+        rows.append([kind, *(found["count"] if found else 0 for found in each), first])
+    print_table(["anomalies", *models, "first at row"], rows)
+
+
+def _print_misses(models: dict[str, Summary]) -> None:
+    for label, found in models.items():
+        if not found["misses"]:
+            continue
+        print(f"\n{label} missed {number(found['misses'])} mappings, the first of them:\n")
+        print_table(
+            ["walk", "row", "pid", "address"],
+            [
+                [str(miss["walk"]), str(miss["row"]), str(miss["pid"]), f"{miss['address']:#x}"]
+                for miss in found["first_misses"][:_SHOWN_MISSES]
+            ],
+            left=0,
+        )
