@@ -35,6 +35,7 @@ constexpr std::pair<Sys, std::string_view> kNames[] = {
     {Sys::process_madvise, "process_madvise"},
     {Sys::set_mempolicy_home_node, "set_mempolicy_home_node"},
     {Sys::map_shadow_stack, "map_shadow_stack"},
+    {Sys::mseal, "mseal"},
 };
 
 constexpr std::pair<i32, std::string_view> kErrors[] = {

@@ -41,6 +41,7 @@ enum class Sys : i64 {
     process_madvise = 440,
     set_mempolicy_home_node = 450,
     map_shadow_stack = 453,
+    mseal = 462,
 };
 
 // Name as in the table above; "syscall_N" for others.

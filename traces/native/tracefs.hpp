@@ -50,8 +50,7 @@ class TracefsParser {
         u32 map_file = 0;  // last vma_map: struct file, and where
         u64 map_start = 0;
         u64 map_end = 0;
-        bool do_mmap_seen = false;  // in this call
-        u32 do_mmap_file = 0;
+        u32 do_mmap_file = 0;  // struct file as do_mmap() got it
         bool in_fault = false;
         Timeline::Place fault_place = 0;
         u64 fault_mm = 0;

@@ -27,6 +27,13 @@ constexpr u64 VM_FAULT_HWPOISON = 0x10 | 0x20;  // small and large
 constexpr u64 VM_FAULT_SIGSEGV = 0x40;
 constexpr u64 VM_FAULT_RETRY = 0x400;
 
+// Whether the call takes away what is mapped at the address. A split on the way has uprobe_mmap()
+// write breakpoints once more into what is about to go.
+bool unmaps(const Call& call, u64 addr) {
+    if (call.sys != Sys::munmap && call.sys != Sys::mremap) return false;
+    return addr >= call.args[0] && addr - call.args[0] < call.args[1];
+}
+
 bool is_exec(Sys sys) { return sys == Sys::execve || sys == Sys::execveat; }
 
 bool makes_task(Sys sys) {
@@ -78,7 +85,7 @@ void TracefsParser::enter(const TracefsLine& line, Thread& thread, Sys sys) {
     thread.in_call = true;
     thread.call = call;
     thread.map_end = 0;
-    thread.do_mmap_seen = false;
+    thread.do_mmap_file = 0;
     if (row_at(call) == RowAt::enter) thread.call_place = timeline_.reserve(line.time);
 }
 
@@ -209,8 +216,7 @@ bool TracefsParser::do_mmap(const TracefsLine& line, Thread& thread) {
     if (process.exec || is_error(static_cast<i64>(address))) return true;
     if (thread.in_call && thread.call.sys == Sys::mmap) {
         thread.do_mmap_file = file_id(file);
-        if (!thread.do_mmap_seen) thread.call_place = timeline_.reserve(line.time);
-        thread.do_mmap_seen = true;
+        if (thread.call_place == 0) thread.call_place = timeline_.reserve(line.time);
         return true;
     }
     // shmat, io_setup and other calls that map something besides what they are for
@@ -245,12 +251,16 @@ bool TracefsParser::fault_enter(const TracefsLine& line, Thread& thread) {
         stats_.dropped.add("exec_stack_gup");  // execve writes the arguments
         return true;
     }
+    if (thread.in_call && unmaps(thread.call, addr)) {
+        stats_.dropped.add("fault_in_range_being_unmapped");
+        return true;
+    }
     const bool unknown = process && process->started && process->mm == 0;
     if (!unknown && (!mm || mm->state != TracefsMm::State::live)) {
         stats_.dropped.add(process && !process->started ? "before_first_exec" : "other_process");
         return true;
     }
-    // Without do_mmap()'s return, the row of an mmap has to come before what populates it.
+    // uprobe_mmap() writes its breakpoints before do_mmap() returns.
     if (thread.in_call && thread.call.sys == Sys::mmap && thread.call_place == 0) {
         thread.call_place = timeline_.reserve(line.time);
     }
