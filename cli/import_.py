@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rmapreplay.traces.schema import Metadata
 
 
-class SourceFormat(str, Enum):
+class SourceFormat(StrEnum):
     """What --from takes."""
 
     auto = "auto"
@@ -25,7 +25,7 @@ class SourceFormat(str, Enum):
     strace = "strace"
 
 
-class Thp(str, Enum):
+class Thp(StrEnum):
     """What --thp takes."""
 
     always = "always"

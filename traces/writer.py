@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from rmapreplay.traces.errors import RmapReplayError
 from rmapreplay.traces.schema import FILE_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Metadata
 

@@ -11,6 +11,7 @@ from typing import Final
 from rmapreplay import _native
 from rmapreplay.traces.importers.base import ImportOptions, import_text
 from rmapreplay.traces.schema import Metadata
+from rmapreplay.traces.truth import answer_keys
 
 _LINE: Final = re.compile(
     rb"^.{0,40}?\d+/\d+\s+(\[\d+\]\s+)?\d+\.\d+: +(PERF_RECORD_\w+|\w+:\w+: )", re.MULTILINE
@@ -26,4 +27,5 @@ class PerfImporter:
         return _LINE.search(head) is not None
 
     def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
-        return import_text(_native.PerfParser(), self.name, source, out, options)
+        with answer_keys(out, options.truth):
+            return import_text(_native.PerfParser(), self.name, source, out, options)

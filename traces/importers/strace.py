@@ -10,6 +10,7 @@ from typing import Final
 from rmapreplay import _native
 from rmapreplay.traces.importers.base import ImportOptions, import_text
 from rmapreplay.traces.schema import Metadata
+from rmapreplay.traces.truth import answer_keys
 
 _LINE: Final = re.compile(
     rb"^(\d+|\[pid +\d+\]) +\d+\.\d+ (\w+\(|<\.\.\. \w+ resumed>|\+\+\+ |--- )", re.MULTILINE
@@ -25,11 +26,12 @@ class StraceImporter:
         return _LINE.search(head) is not None
 
     def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
-        return import_text(
-            _native.StraceParser(),
-            self.name,
-            source,
-            out,
-            options,
-            lacks=["faults", "mappings of exec", "exit_mmap"],
-        )
+        with answer_keys(out, options.truth):
+            return import_text(
+                _native.StraceParser(),
+                self.name,
+                source,
+                out,
+                options,
+                lacks=["faults", "mappings of exec", "exit_mmap"],
+            )

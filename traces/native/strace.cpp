@@ -88,7 +88,39 @@ void StraceParser::line(std::string_view text) {
         stats.dropped.add("malformed_line");
         return;
     }
-    if (!use(time, tid, scan.rest())) stats.dropped.add("malformed_line");
+    if (!held_.empty() || parent_unclear(tid)) {
+        hold(time, tid, scan.rest());
+    } else if (!use(time, tid, scan.rest())) {
+        stats.dropped.add("malformed_line");
+    }
+}
+
+// A task never seen was made by a clone that has not returned yet; there may be several such.
+bool StraceParser::parent_unclear(i32 tid) const {
+    return cloning_.size() > 1 && !pids_.contains(tid) && !parents_.contains(tid);
+}
+
+void StraceParser::hold(i64 time, i32 tid, std::string_view rest) {
+    held_.push_back({time, tid, std::string(rest)});
+    Scan scan(rest);
+    std::string_view name;
+    if (scan.skip("<... ") && scan.until(' ', name) && makes_task(syscall_by_name(name))) {
+        if (const auto child = last_field<i32>(rest, " = "); child && *child > 0) {
+            parents_[*child] = tid;
+        }
+    }
+    release(kMostHeld);
+}
+
+// Uses held lines up to the first whose task is still unclear, and beyond it if more than `most`
+// lines wait.
+void StraceParser::release(std::size_t most) {
+    while (!held_.empty() && (held_.size() > most || !parent_unclear(held_.front().tid))) {
+        const Held held = std::move(held_.front());
+        held_.pop_front();
+        if (!use(held.time, held.tid, held.rest)) history_.stats().dropped.add("malformed_line");
+    }
+    if (held_.empty()) parents_.clear();
 }
 
 bool StraceParser::use(i64 time, i32 tid, std::string_view rest) {
@@ -245,16 +277,22 @@ void StraceParser::made(i64 time, Task parent, i32 child, u64 flags) {
     history_.new_task(time, parent, child, flags);
 }
 
-// The thread group of a task. One never seen was made by a clone that has not returned yet.
+// The thread group of a task; see parent_unclear().
 Task StraceParser::task_of(i64 time, i32 tid) {
     if (auto it = pids_.find(tid); it != pids_.end()) return {it->second, tid};
     if (cloning_.empty()) {
         pids_[tid] = tid;
         return {tid, tid};
     }
-    if (cloning_.size() > 1) history_.stats().dropped.add("parent_guessed");
-    const i32 parent = cloning_.front();
-    cloning_.erase(cloning_.begin());
+    auto made_by = cloning_.begin();
+    if (auto it = parents_.find(tid); it != parents_.end()) {
+        made_by = std::find(cloning_.begin(), cloning_.end(), it->second);
+        if (made_by == cloning_.end()) made_by = cloning_.begin();
+    } else if (cloning_.size() > 1) {
+        history_.stats().dropped.add("parent_guessed");
+    }
+    const i32 parent = *made_by;
+    cloning_.erase(made_by);
     Unfinished& call = pending_[parent];
     call.child = tid;
     made(time, {pids_[parent], parent}, tid, call.clone_flags);

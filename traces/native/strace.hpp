@@ -3,6 +3,7 @@
 // anywhere. It shows no page faults, nothing that exec maps by itself and, without -y, no files.
 #pragma once
 
+#include <deque>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -32,6 +33,7 @@ class StraceParser {
     }
     void finish() {
         lines_.finish([this](std::string_view line) { this->line(line); });
+        release(0);
         history_.finish();
     }
     EventTable& table() { return table_; }
@@ -46,7 +48,18 @@ class StraceParser {
         u64 clone_flags = 0;  // of a clone
     };
 
+    // A line that waits until it is clear which of several clones made its task.
+    struct Held {
+        i64 time;
+        i32 tid;
+        std::string rest;
+    };
+    static constexpr std::size_t kMostHeld = 4096;
+
     void line(std::string_view line);
+    void hold(i64 time, i32 tid, std::string_view rest);
+    void release(std::size_t most);
+    bool parent_unclear(i32 tid) const;
     bool use(i64 time, i32 tid, std::string_view rest);
     bool unfinished(i64 time, Task task, std::string_view name, std::string_view arguments);
     bool complete(i64 time, Task task, std::string_view name, std::string_view arguments,
@@ -63,6 +76,8 @@ class StraceParser {
     History history_;
     std::unordered_map<i32, i32> pids_;  // tid -> thread group
     std::unordered_map<i32, Unfinished> pending_;  // by tid
+    std::deque<Held> held_;
+    std::unordered_map<i32, i32> parents_;  // of tasks in held lines: tid -> parent's tid
     std::vector<i32> cloning_;  // tids in an unfinished clone, oldest first
 };
 
