@@ -112,6 +112,7 @@ RowAt row_at(const Call& call) {
         case Sys::process_madvise:
         case Sys::set_mempolicy_home_node:
         case Sys::map_shadow_stack:
+        case Sys::mseal:
             return RowAt::unusable;
         default:
             return RowAt::nowhere;

@@ -213,12 +213,15 @@ bool TracefsParser::task_exit(const TracefsLine& line, Thread& thread) {
         stats_.dropped.add("other_process");
         return true;
     }
-    if (process->exec) finish_exec(*process);
-    const i32 pid = std::exchange(thread.pid, 0);
+    const i32 pid = thread.pid;
+    // A thread that execs takes over the number of the leader, which exits for it (de_thread()).
+    if (!process->exec || process->exec->tid == line.tid || line.tid != pid) thread.pid = 0;
     --process->threads;
     const bool last = line.body.find(" group_dead=") == std::string_view::npos
                           ? process->threads <= 0
                           : line.body.ends_with("group_dead=true");
+    // A thread's execve ends all others.
+    if (process->exec && (last || process->exec->tid == line.tid)) finish_exec(*process);
     if (process->started) {
         timeline_.push(row(line.time, pid, line.tid, Op::exit));
     } else {

@@ -61,6 +61,7 @@ class TracefsParser {
     };
     // An execve past its point of no return.
     struct Exec {
+        i32 tid = 0;              // who called it
         u32 old_mm = 0;           // serial, 0: none to be torn down
         Timeline::Place row = 0;  // 0: not placed yet, or filled
         bool placed = false;      // the exec row has its place

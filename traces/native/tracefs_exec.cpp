@@ -39,6 +39,8 @@ bool TracefsParser::mm_exec(const TracefsLine& line, Thread& thread) {
     mm->state = TracefsMm::State::live;
     if (process->exec) finish_exec(*process);
     process->exec = std::make_unique<Exec>();
+    process->exec->tid = line.tid;
+    this->thread(process->pid).pid = process->pid;  // the number it goes on under
     if (TracefsMm* old = mms_.by_serial(process->mm); old && --old->users == 0) {
         process->exec->old_mm = old->serial;
     }
@@ -101,7 +103,6 @@ bool TracefsParser::exec_done(const TracefsLine& line) {
     const auto old_pid = last_field<i32>(line.body, " old_pid=");
     const std::size_t end = line.body.rfind(" pid=");
     if (!pid || !old_pid || !line.body.starts_with(" filename=")) return false;
-    // A thread that execs takes over the leader's tid (de_thread(), fs/exec.c).
     if (*pid != *old_pid) thread(*pid) = std::exchange(thread(*old_pid), Thread{});
     Process* process = this->process(thread(*pid));
     if (!process || !process->exec) {
