@@ -304,3 +304,19 @@ TEST_CASE("breakpoints written into a range that the same call unmaps are droppe
               "13 fault 7/7 addr=0x8000 write=1 source=gup\n");
     CHECK(parsed.stats.dropped["fault_in_range_being_unmapped"] == u64{1});
 }
+
+TEST_CASE(
+    "addresses that no trace can hold are dropped, where calls, faults and mappings name them") {
+    const Parsed parsed = parse(
+        start() + at(10, 7, "sys_madvise(start: 0xfffffffffffff000, len_in: 0, behavior: 4)") +
+        at(11, 7, "sys_madvise -> 0x0") + fault(12, 7, "0xa1", "0x800000000000", "0x41") +
+        exec_from(14, 7, "0xa2") +
+        vma_map(16, 7, "0xa2", "0xffffffffffe000", "0xfffffffffff000", "0x118173", "0xde") +
+        vma_map(17, 7, "0xa2", "0x7000", "0x28000", "0x100173", "0xde") + exec_to(18, 7));
+    CHECK(parsed.rows == kStarted +
+                             "17 exec 7/7 path=/bin/a\n"
+                             "19 mapping 7/7 addr=0x7000 len=0x21000 offset=0xde000 flags=0x122 "
+                             "vm_flags=0x100173 prot=3 path=[stack]\n");
+    CHECK(parsed.stats.dropped["address_beyond_user_space"] == u64{2});
+    CHECK(parsed.stats.dropped["mapping_of_unplaced_stack"] == u64{1});
+}

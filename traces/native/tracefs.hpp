@@ -98,6 +98,7 @@ class TracefsParser {
     void enter(const TracefsLine& line, Thread& thread, Sys sys);
     void exit(const TracefsLine& line, Thread& thread, Sys sys, i64 result);
     bool make_call_row(Thread& thread, i64 result, Event& event);
+    bool within_user_space(const Event& event);
     void abandon_call(Thread& thread, std::string_view reason);
     bool mapped(const TracefsLine& line, Thread& thread);
     bool do_mmap(const TracefsLine& line, Thread& thread);

@@ -7,6 +7,7 @@ namespace {
 
 constexpr u64 kPageMask = ~u64{0xfff};
 constexpr u64 kPageShift = 12;
+constexpr u64 kUserEnd = u64{1} << 47;  // as far as a trace's addresses go
 
 // include/linux/mm.h
 constexpr u64 VM_GROWSDOWN = 0x100;
@@ -111,7 +112,7 @@ void TracefsParser::exit(const TracefsLine& line, Thread& thread, Sys sys, i64 r
         return;
     }
     Event event = row(line.time, thread.pid, line.tid, Op::mmap);
-    if (!make_call_row(thread, result, event)) {
+    if (!make_call_row(thread, result, event) || !within_user_space(event)) {
         if (place) timeline_.cancel(place);
     } else if (place == 0) {
         timeline_.push(event);
@@ -151,6 +152,13 @@ bool TracefsParser::make_call_row(Thread& thread, i64 result, Event& event) {
     const bool in_vma = event.addr >= thread.map_start && event.addr < thread.map_end;
     event.file = in_vma ? thread.map_file : thread.do_mmap_file;
     return true;
+}
+
+// mprotect, madvise and mlock of nothing, or up to a hole, may name addresses that cannot exist.
+bool TracefsParser::within_user_space(const Event& event) {
+    if (event.addr < kUserEnd && event.len <= ~event.addr && event.new_addr < kUserEnd) return true;
+    stats_.dropped.add("address_beyond_user_space");
+    return false;
 }
 
 void TracefsParser::abandon_call(Thread& thread, std::string_view reason) {
@@ -196,7 +204,10 @@ bool TracefsParser::mapped(const TracefsLine& line, Thread& thread) {
     event.prot = static_cast<u32>(vm_flags & 7);  // VM_READ, VM_WRITE, VM_EXEC are PROT_*
     event.flags = map_flags(vm_flags, file != 0);
     event.file = file_id(file);
-    exec_mapping(*process, event, file);
+    // With five-level page tables the stack is first made at 2^56.
+    const bool unplaced = (vm_flags & VM_GROWSDOWN) != 0 && start >= kUserEnd;
+    if (unplaced) stats_.dropped.add("mapping_of_unplaced_stack");
+    if (!unplaced && within_user_space(event)) exec_mapping(*process, event, file);
     return true;
 }
 
@@ -227,6 +238,7 @@ bool TracefsParser::do_mmap(const TracefsLine& line, Thread& thread) {
     event.flags = flags;
     event.file = file_id(file);
     if (file != 0) event.offset = pgoff << kPageShift;
+    if (!within_user_space(event)) return true;
     timeline_.push(event);
     if (thread.in_call && thread.call.sys == Sys::shmat) process.shm[address] = len;
     return true;
@@ -263,6 +275,10 @@ bool TracefsParser::fault_enter(const TracefsLine& line, Thread& thread) {
     // uprobe_mmap() writes its breakpoints before do_mmap() returns.
     if (thread.in_call && thread.call.sys == Sys::mmap && thread.call_place == 0) {
         thread.call_place = timeline_.reserve(line.time);
+    }
+    if (addr >= kUserEnd) {
+        stats_.dropped.add("address_beyond_user_space");
+        return true;
     }
     thread.in_fault = true;
     thread.fault_place = timeline_.reserve(line.time);
