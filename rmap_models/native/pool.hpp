@@ -17,7 +17,7 @@ class Pool {
     static_assert(std::is_trivially_destructible_v<T>);
     static constexpr u32 kChunk = u32{1} << kChunkBits;
     union Slot {
-        Slot() : next_free(0) {}
+        Slot() {}  // memory is first touched when it is handed out
         T object;
         u32 next_free;
     };
@@ -34,7 +34,7 @@ class Pool {
             free_ = slot(handle).next_free;
         } else {
             if (next_ >> kChunkBits == chunks_.size())
-                chunks_.push_back(std::make_unique<Slot[]>(kChunk));
+                chunks_.push_back(std::make_unique_for_overwrite<Slot[]>(kChunk));
             handle = next_++;
         }
         new (&slot(handle).object) T{};
