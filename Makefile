@@ -27,11 +27,11 @@ demo: $(VENV)/installed  ## replay a bundled trace under anon_vma and cow, and p
 test: lint native-test pytest  ## lint, native tests under ASan and UBSan, and the Python suite
 
 .PHONY: pytest
-pytest: $(VENV)/installed $(VENV)/dev-tools
+pytest: $(VENV)/dev-tools $(VENV)/installed
 	$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/installed $(VENV)/dev-tools  ## ruff, mypy --strict and clang-format
+lint: $(VENV)/dev-tools $(VENV)/installed  ## ruff, mypy --strict and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV) && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
@@ -54,24 +54,27 @@ native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) $(BUILD)
 
-# What builds the package: build requirements of pyproject.toml, and cmake and ninja.
+# Lists of requirements come from pyproject.toml: `$(call requirements,build-system.requires)`.
+requirements = $(BIN)/python -c 'import functools, tomllib; \
+    table = tomllib.load(open("pyproject.toml", "rb")); \
+    print(*functools.reduce(dict.__getitem__, "$(1)".split("."), table), sep="\n")'
+
 $(VENV)/build-tools: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import tomllib; \
-	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
-	    > $(VENV)/build-requires.txt
 	@echo "installing build tools into $(VENV)"
-	@$(PIP) install -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja
+	@$(call requirements,build-system.requires) > $(VENV)/requirements.txt
+	@$(PIP) install -r $(VENV)/requirements.txt 'cmake>=3.26' ninja
 	@touch $@
 
-# A regular install, not an editable one: mypy cannot follow the editable import hook. The wheel's
-# build directory stays, so only what changed is compiled.
+$(VENV)/dev-tools: $(VENV)/build-tools
+	@echo "installing test and lint tools into $(VENV)"
+	@$(call requirements,project.optional-dependencies.dev) > $(VENV)/requirements.txt
+	@$(PIP) install -r $(VENV)/requirements.txt
+	@touch $@
+
+# A regular install, not an editable one: mypy cannot follow the editable import hook. The build
+# directory stays, so only what changed is compiled.
 $(VENV)/installed: $(VENV)/build-tools $(SOURCES) CMakeLists.txt
 	@echo "building rmapreplay"
 	@$(PIP) install --no-build-isolation .
-	@$(PIP) install --no-build-isolation --no-deps --force-reinstall . 2>/dev/null
-	@touch $@
-
-$(VENV)/dev-tools: $(VENV)/installed
-	@$(PIP) install --no-build-isolation '.[dev]'
 	@touch $@

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -50,13 +51,11 @@ def _options(
 def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 a finding (misses, or anomalies under --strict),
     2 bad usage or input, told in one line on standard error."""
+    # Whoever reads the output may have seen enough: die of it quietly, like any filter.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except typer.TyperException as error:
         if message := error.format_message():
             _fail(message)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def run(
         ),
     ] = DEFAULT_WALKS,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+        Path | None,
         typer.Option(metavar="DIR", help="Directory for the tables, as Parquet, and summary.json."),
     ] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
@@ -54,7 +54,7 @@ def run(
         int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")
     ] = DEFAULT_BATCH_SIZE,
     threads: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, metavar="N", help="Models to replay at a time; default: all."),
     ] = None,
 ) -> None:

@@ -74,12 +74,15 @@ class DirectorySink:
     def write(self, model: str, table: str, rows: pa.RecordBatch) -> None:
         if table not in self._tables:
             return
-        writer = self._writers.get((model, table))
-        if writer is None:
-            writer = _writer(self._part(model, table), rows.schema)
-            self._writers[model, table] = writer
-        if rows.num_rows:
-            writer.write_batch(rows)
+        try:
+            writer = self._writers.get((model, table))
+            if writer is None:
+                writer = _writer(self._part(model, table), rows.schema)
+                self._writers[model, table] = writer
+            if rows.num_rows:
+                writer.write_batch(rows)
+        except OSError as error:
+            raise self._cannot(error) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         self._summary = summary
