@@ -63,6 +63,10 @@ def import_(
             help="transparent_hugepage/use_zero_page on that machine.",
         ),
     ] = True,
+    stack_limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=4096, metavar="BYTES", help="Stack limit there (ulimit -s, in bytes)."),
+    ] = None,
     command: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="TEXT", help="Command that was captured, for the record."),
@@ -83,6 +87,7 @@ def import_(
         kernel=kernel,
         thp=thp.value if thp else None,
         use_zero_page=use_zero_page,
+        stack_limit=stack_limit,
         command=command,
         description=description,
         truth=tuple(truth or ()),

@@ -139,6 +139,8 @@ class Trace:
             column = batch.column(field.name)
             if column.type != field.type:
                 try:
+                    if pa.types.is_string_view(column.type):
+                        column = column.cast(pa.string())  # which alone casts to a dictionary
                     column = column.cast(field.type)
                 except pa.ArrowInvalid as error:
                     raise self._error(_one_line(error), column=field.name) from error

@@ -12,11 +12,11 @@ from rmapreplay import _native
 SCHEMA_VERSION: Final = 1
 METADATA_KEY: Final = b"rmapreplay"
 
-OP_NAMES: Final[tuple[str, ...]] = _native.op_names
-SOURCE_NAMES: Final[tuple[str, ...]] = _native.source_names
-WALK_KIND_NAMES: Final[tuple[str, ...]] = _native.walk_kind_names
-SPECIAL_NAMES: Final[tuple[str, ...]] = _native.special_names
-NEEDED_COLUMNS: Final[dict[str, tuple[str, ...]]] = _native.needed_columns
+OP_NAMES: Final[tuple[str, ...]] = _native.op_names()
+SOURCE_NAMES: Final[tuple[str, ...]] = _native.source_names()
+WALK_KIND_NAMES: Final[tuple[str, ...]] = _native.walk_kind_names()
+SPECIAL_NAMES: Final[tuple[str, ...]] = _native.special_names()
+NEEDED_COLUMNS: Final[dict[str, tuple[str, ...]]] = _native.needed_columns()
 """Per operation, the columns that are never null; beside time, op, pid and tid."""
 
 

@@ -20,6 +20,8 @@ _IMPORTERS: Final = {
 }
 FORMATS: Final = tuple(_IMPORTERS)
 
+__all__ = ["FORMATS", "ImportOptions", "Importer", "detect", "import_capture", "importer"]
+
 
 def importer(name: str) -> Importer:
     """The importer of a format of FORMATS."""

@@ -46,6 +46,7 @@ class ImportOptions:
         kernel: release, as `uname -r` has it.
         thp: /sys/kernel/mm/transparent_hugepage/enabled: always, madvise or never.
         use_zero_page: /sys/kernel/mm/transparent_hugepage/use_zero_page.
+        stack_limit: RLIMIT_STACK in bytes.
         command, description: free text about the workload.
         truth: answer keys of the same run, for the sidecar (see truth.py).
         progress: called now and then with the bytes of text read so far.
@@ -54,6 +55,7 @@ class ImportOptions:
     kernel: str | None = None
     thp: str | None = None
     use_zero_page: bool = True
+    stack_limit: int | None = None
     command: str | None = None
     description: str | None = None
     truth: tuple[Path, ...] = ()
@@ -107,6 +109,7 @@ def base_metadata(tool: str, source: Path, options: ImportOptions) -> Metadata:
             "enabled": options.thp,
             "use_zero_page": options.use_zero_page if options.thp else None,
         },
+        "stack_limit": options.stack_limit,
         "tool": {"from": tool, "source": source.name},
         "command": options.command,
         "description": options.description,

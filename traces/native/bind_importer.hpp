@@ -11,13 +11,16 @@
 
 namespace rmapreplay {
 
-inline nanobind::dict to_dict(const Tally& tally) {
+using Counts = nanobind::typed<nanobind::dict, nanobind::str, nanobind::int_>;
+using Stats = nanobind::typed<nanobind::dict, nanobind::str, nanobind::any>;
+
+inline Counts to_dict(const Tally& tally) {
     nanobind::dict dict;
     for (const auto& [name, n] : tally.counts()) dict[name.c_str()] = n;
     return dict;
 }
 
-inline nanobind::dict to_dict(const ImportStats& stats) {
+inline Stats to_dict(const ImportStats& stats) {
     nanobind::dict dict;
     dict["lines"] = stats.lines;
     dict["lost"] = stats.lost;

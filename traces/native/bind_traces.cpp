@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What of the trace format and the importers Python can see.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "traces/native/bind_importer.hpp"
@@ -18,14 +22,16 @@ namespace nb = nanobind;
 
 namespace {
 
+using Strings = nb::typed<nb::tuple, nb::str, nb::ellipsis>;
+
 template <class Names>
-nb::tuple names(const Names& list) {
+Strings names(const Names& list) {
     nb::list out;
     for (std::string_view name : list) out.append(nb::str(name.data(), name.size()));
     return nb::tuple(out);
 }
 
-nb::dict needed_by_op() {
+nb::typed<nb::dict, nb::str, Strings> needed_by_op() {
     using namespace rmapreplay;
     nb::dict out;
     for (std::size_t op = 0; op < kOpNames.size(); ++op) {
@@ -39,12 +45,14 @@ nb::dict needed_by_op() {
     return out;
 }
 
+using CheckResult = std::optional<std::tuple<rmapreplay::u64, std::string, std::string>>;
+
 // The first problem of a canonical batch as (row, column, reason), or None.
-nb::object check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
+CheckResult check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
     using rmapreplay::TraceCheck;
-    nb::object problem = nb::none();
+    CheckResult problem;
     rmapreplay::for_each_batch(source, [&](const rmapreplay::ImportedBatch& batch) {
-        if (!problem.is_none()) return;
+        if (problem) return;
         std::vector<rmapreplay::ColumnView> columns;
         for (const TraceCheck::Expected& expected : TraceCheck::kColumns) {
             const auto name = std::find(batch.names.begin(), batch.names.end(), expected.name);
@@ -56,7 +64,7 @@ nb::object check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
             columns.push_back(column);
         }
         if (const auto found = check.check(columns, batch.rows)) {
-            problem = nb::make_tuple(found->row, found->column, found->reason);
+            problem.emplace(found->row, found->column, found->reason);
         }
     });
     return problem;
@@ -68,11 +76,11 @@ void bind_tracefs(nb::module_& m);
 
 void bind_traces(nb::module_& m) {
     using namespace rmapreplay;
-    m.attr("op_names") = names(kOpNames);
-    m.attr("source_names") = names(kSourceNames);
-    m.attr("walk_kind_names") = names(kWalkKindNames);
-    m.attr("special_names") = names(kSpecialNames);
-    m.attr("needed_columns") = needed_by_op();
+    m.def("op_names", [] { return names(kOpNames); });
+    m.def("source_names", [] { return names(kSourceNames); });
+    m.def("walk_kind_names", [] { return names(kWalkKindNames); });
+    m.def("special_names", [] { return names(kSpecialNames); });
+    m.def("needed_columns", needed_by_op);
     nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
         .def(nb::init<>())
         .def("check", check_batch, nb::arg("batch"),
