@@ -10,9 +10,11 @@ DEMO_TRACE ?= traces/corpus/redis.parquet
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
+CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
 SOURCES := $(shell find src traces replay rmap_models cli \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' \) 2>/dev/null)
-CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
+CXX_CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
+SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 
 .PHONY: help
@@ -45,10 +47,20 @@ format: $(VENV)/dev-tools  ## rewrite the sources as lint wants them
 
 .PHONY: native-test
 native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, without Python
-	@$(BIN)/cmake -S . -B $(BUILD)/native-tests -G Ninja -DRMAPREPLAY_NATIVE_TESTS=ON \
-	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+	@$(CMAKE) -B $(BUILD)/native-tests -DRMAPREPLAY_NATIVE_TESTS=ON >/dev/null
 	@$(BIN)/cmake --build $(BUILD)/native-tests -- --quiet
 	$(BUILD)/native-tests/native_tests
+
+.PHONY: corpus-rebuild
+corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
+	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
+
+.PHONY: bench
+bench: $(VENV)/build-tools  ## time the core; one line of JSON per figure
+	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null
+	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
+	@for model in anon_vma cow; do for what in faults fork walk memory; do \
+	    $(BUILD)/bench/bench $$what $$model || exit 1; done; done
 
 .PHONY: clean
 clean:  ## remove everything that was built
