@@ -96,6 +96,8 @@ def import_(
     metadata = import_capture(
         source, out, source_format=source_format.value, options=options, force=force
     )
+    if options.progress:
+        print("\x1b[K", end="", file=sys.stderr)
     for line in summary_lines(out, metadata):
         typer.echo(line, err=True)
 
@@ -123,6 +125,6 @@ def summary_lines(out: Path, metadata: Metadata) -> list[str]:
 
 def _progress(source: Path) -> Callable[[int], None]:
     def show(done: int) -> None:
-        print(f"\r{source.name}: {done >> 20} MB of text", end="\r", file=sys.stderr, flush=True)
+        print(f"{source.name}: {done >> 20} MB of text", end="\r", file=sys.stderr, flush=True)
 
     return show

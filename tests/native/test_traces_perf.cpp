@@ -2,6 +2,7 @@
 #include <string>
 
 #include "tests/native/check.hpp"
+#include "tests/native/damage.hpp"
 #include "tests/native/trace_rows.hpp"
 #include "traces/native/perf.hpp"
 
@@ -329,4 +330,18 @@ TEST_CASE("perf: text may be cut anywhere") {
             CHECK(chunk == std::size_t{0});  // shows the size that failed
         }
     }
+}
+
+TEST_CASE("perf: damaged text never breaks the parser") {
+    const std::string text =
+        start() + mmap2(9, 7, 7, "[0x10000(0x3000) @ 0x3000 fe:00 11 22]: r--p /lib/a b.so") +
+        enter(10, 7, 7, 9, "0, 2000, 3, 22, ffffffff, 0") + leave(11, 7, 7, 9, "65536") +
+        at(12, 7, 7, "task:task_newtask: pid=8 comm=x clone_flags=1200000 oom_score_adj=0") +
+        fault(13, 8, 8, "0x10008", "0x6") + at(14, 8, 8, "sched:sched_process_exit: comm=a pid=8");
+    Damage damage;
+    u64 lines = 0;
+    for (int round = 0; round < 3000; ++round) {
+        lines += parse(damage(text), 1 + damage.random(200)).stats.lines;
+    }
+    CHECK(lines > u64{3000} * 5);
 }

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "tests/native/check.hpp"
+#include "tests/native/damage.hpp"
 #include "tests/native/trace_rows.hpp"
 #include "traces/native/strace.hpp"
 
@@ -183,4 +184,21 @@ TEST_CASE("strace: text may be cut anywhere") {
             CHECK(chunk == std::size_t{0});  // shows the size that failed
         }
     }
+}
+
+TEST_CASE("strace: damaged text never breaks the parser") {
+    const std::string text =
+        kExec +
+        "7 1.000010 clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 8\n"
+        "7 1.000011 munmap(0x5000, 4096 <unfinished ...>\n"
+        "8 1.000012 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|21<<26, 3</a, b>, 0 <unfinished ...>\n"
+        "9 1.000013 fork( <unfinished ...>\n10 1.000013 brk(NULL) = 0x1000\n"
+        "7 1.000013 <... munmap resumed>) = 0\n8 1.000014 <... mmap resumed>) = 0x9000\n"
+        "7 1.000015 +++ superseded by execve in pid 8 +++\n8 1.000015 +++ exited with 0 +++\n";
+    Damage damage;
+    u64 lines = 0;
+    for (int round = 0; round < 3000; ++round) {
+        lines += parse(damage(text), 1 + damage.random(200)).stats.lines;
+    }
+    CHECK(lines > u64{3000} * 5);
 }

@@ -63,7 +63,7 @@ def _recording(name: str, workload: str) -> Entry:
 
 ENTRIES: Final = (
     _capture("redis", "redis-server under load, with background saves"),
-    _capture("nginx", "nginx workers serving wrk"),
+    _capture("nginx", "nginx workers serving ab"),
     _capture("pymp", "Python multiprocessing pools with numpy arrays"),
     _capture("sng_rmap", "stress-ng --rmap"),
     _recording("scen", "eleven small scenarios of fork, unmap, mremap and exit"),

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real captures through the importers, and the bundled traces made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from rmapreplay import read_trace
+from rmapreplay.traces.importers import ImportOptions, import_capture
+from rmapreplay.traces.info import trace_info
+from rmapreplay.traces.truth import read_truth, truth_path
+
+DATA = Path(__file__).parents[1] / "data"
+CORPUS = Path(__file__).parents[2] / "traces" / "corpus"
+BUNDLED = ("redis", "nginx", "pymp", "sng_rmap", "scen", "forky", "bash", "rmap")
+
+
+def test_perf_capture_of_nginx(tmp_path: Path) -> None:
+    out = tmp_path / "nginx.parquet"
+    options = ImportOptions(truth=(DATA / "nginx.kmem.txt.zst",))
+    metadata = import_capture(DATA / "nginx.core.txt.zst", out, options=options)
+    assert metadata["lines"] == 6568
+    assert metadata["lost"] == 0
+    assert metadata["unmatched"] == {"enters": 0, "exits": 0}
+    assert metadata["processes_alive"] == 0
+    # The launcher's own events, a prctl this kernel lacks, and perf's records of the launcher.
+    assert metadata["dropped"] == {
+        "before_first_exec": 2,
+        "failed_prctl_EINVAL": 24,
+        "sideband_of_unknown_process": 45,
+    }
+    info = trace_info(read_trace(out))
+    assert info["processes"] == 14
+    assert info["forks"] == {"fork": 13, "vfork": 0, "thread": 0}
+    assert info["ops"]["fault"] == 4374 + 103 - 1  # all of the capture's, but the launcher's last
+    assert read_trace(out).frame().equals(read_trace(CORPUS / "nginx.parquet").frame())
+    bundled = read_truth(truth_path(CORPUS / "nginx.parquet")).allocations
+    assert read_truth(truth_path(out)).allocations.equals(bundled)
+
+
+def test_every_exec_maps_an_image_and_trims_it(tmp_path: Path) -> None:
+    frame = read_trace(CORPUS / "nginx.parquet").frame()
+    execs = frame.filter(pl.col("op") == "exec").height
+    mappings = frame.filter(pl.col("op") == "mapping")
+    for name in ("[stack]", "[vdso]", "[vvar]"):
+        assert mappings.filter(pl.col("path") == name).height == execs
+    # An image is trimmed where its second segment begins: the program's and its interpreter's.
+    previous = frame.with_columns(before=pl.col("op").cast(pl.String).shift())
+    trimmed = previous.filter((pl.col("op") == "mapping") & (pl.col("before") == "munmap"))
+    assert trimmed.height == 2 * execs
+
+
+def test_strace_sample(tmp_path: Path) -> None:
+    out = tmp_path / "forks.parquet"
+    metadata = import_capture(DATA / "forks.strace.txt.zst", out)
+    assert metadata["lines"] == 400
+    assert metadata["dropped"] == {"mappings_of_exec": 12}
+    info = trace_info(read_trace(out))
+    assert info["forks"] == {"fork": 17, "vfork": 0, "thread": 0}
+    assert info["ops"]["mmap"] == metadata["events"]["mmap"] == 210
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_trace(name: str) -> None:
+    path = CORPUS / f"{name}.parquet"
+    info = trace_info(read_trace(path))
+    metadata = info["metadata"]
+    assert info["rows"] == metadata["rows"] > 1000
+    assert metadata["lost"] == 0
+    assert metadata["kernel"]
+    assert metadata["thp"]["enabled"] in ("madvise", "never")
+    row = next(r for r in (CORPUS / "README.md").read_text().splitlines() if f"| {name} |" in r)
+    truth = truth_path(path)
+    assert row.endswith(f"| {path.stat().st_size} | {truth.stat().st_size} |")
+    assert f"| {info['rows']} |" in row
+
+
+def test_bundled_traces_are_small() -> None:
+    files = list(CORPUS.glob("*.parquet"))
+    assert len(files) == 2 * len(BUNDLED)
+    assert sum(file.stat().st_size for file in files) < 12 << 20
