@@ -6,6 +6,7 @@ Every number that people read goes through `number`.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -32,7 +33,9 @@ def number(value: Cell) -> str:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, left: int = 1) -> None:
     """Print a table whose first `left` columns are text; the others are aligned to the right."""
     cells = [[number(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    # Rich cuts cells that do not fit; half a number is worse than a wrapped line.
+    needed = sum(max(map(len, column)) + 3 for column in zip(header, *cells, strict=True))
+    if sys.stdout.isatty() and needed <= shutil.get_terminal_size().columns:
         _print_rich(header, cells, left)
     else:
         _print_plain(header, cells, left)
@@ -56,7 +59,7 @@ def _print_rich(header: Sequence[str], cells: list[list[str]], left: int) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, title in enumerate(header):
         table.add_column(Text(title), justify="left" if i < left else "right")
     for line in cells:
