@@ -213,6 +213,21 @@ TEST_CASE("a root that its last member held goes with it, unless its own free fo
     CHECK(since(held, 15) == "time=15 object=anon_vma action=free id=2\n");
 }
 
+TEST_CASE("an anon_vma that fork allocated and could spare lived from its beginning to its free") {
+    const std::string fork_start = event(10, 7, "mm_dup", "mm=0xa2 oldmm=0xa1");
+    const std::string fork_end =
+        event(20, 7, "mm_dupx", "mm=0xa2 ret=0") + new_task(21, 7, 8, "1200000");
+    CHECK(objects(fork_start + event(11, 7, "av_fork", "vma=0xb5 pvma=0xb0") +
+                  vma_new(12, 9, "0xa1", "0xb6") + av_free(13, 7, "0xc5") +
+                  event(14, 7, "av_forkx", "vma=0xb5 ret=0") + fork_end) ==
+          "time=11 object=anon_vma action=alloc id=1 mm=2 pid=8\n"
+          "time=12 object=vm_area_struct action=alloc id=2 mm=1 pid=7\n"
+          "time=13 object=anon_vma action=free id=1 mm=2 pid=8\n");
+    CHECK(objects(fork_start + event(11, 7, "av_fork", "vma=0xb5 pvma=0xb0") +
+                  event(14, 7, "av_forkx", "vma=0xb5 ret=0") + av_free(15, 7, "0xc5") + fork_end) ==
+          "");
+}
+
 TEST_CASE("objects of other processes are left out, also where an address is used again") {
     CHECK(objects(at(10, 7, "sched_process_exit: comm=a pid=7 prio=120 group_dead=true") +
                   event(11, 7, "mm_exit", "mm=0xa1") +

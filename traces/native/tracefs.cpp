@@ -8,7 +8,7 @@ namespace rmapreplay {
 
 constexpr u64 kCloneVm = 0x100;  // include/uapi/linux/sched.h
 
-TracefsParser::TracefsParser() : seen_(kProbeNames.size()) {}
+TracefsParser::TracefsParser() : seen_(kNoProbe) {}
 
 void TracefsParser::finish() {
     lines_.finish([this](std::string_view line) { this->line(line); });

@@ -134,7 +134,33 @@ void TracefsObjects::anon_vma_free(i64 time, i32 tid, u64 anon_vma) {
     } else {
         settle(tid);
     }
+    auto spare = spare_.find(tid);
+    if (spare != spare_.end() && !anon_vmas_.contains(anon_vma)) {
+        Row& alloc = queue_[spare->second - first_];
+        alloc.change.id = ++last_anon_vma_;
+        alloc.state = State::ready;
+        TruthChange row = change(time, TruthObject::anon_vma, TruthAction::free, alloc.change.id);
+        row.mm = alloc.change.mm;
+        spare_.erase(spare);
+        queue(row);
+        return;
+    }
     forget(anon_vma, time, tid);
+    drain(false);
+}
+
+void TracefsObjects::fork_begin(i64 time, i32 tid, u32 mm) {
+    fork_end(tid);
+    TruthChange row = change(time, TruthObject::anon_vma, TruthAction::alloc, 0);
+    row.mm = mm;
+    spare_[tid] = queue(row, State::open);
+}
+
+void TracefsObjects::fork_end(i32 tid) {
+    auto it = spare_.find(tid);
+    if (it == spare_.end()) return;
+    queue_[it->second - first_].state = State::cancelled;
+    spare_.erase(it);
     drain(false);
 }
 

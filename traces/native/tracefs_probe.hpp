@@ -3,8 +3,8 @@
 // nothing more.
 #pragma once
 
-#include <array>
 #include <cstddef>
+#include <iterator>
 #include <string_view>
 
 #include "traces/native/event.hpp"
@@ -30,6 +30,8 @@ enum class Probe : u8 {
     avc_rm,     // anon_rmap_tree_remove()
     av_unlink,  // unlink_anon_vmas()
     av_free,    // __put_anon_vma()
+    av_fork,    // anon_vma_fork()
+    av_forkx,   // its return
     vma_new,    // vm_area_alloc(), its return
     vma_dup,    // vm_area_dup(), its return
     vma_free,   // vm_area_free()
@@ -50,72 +52,75 @@ enum class Probe : u8 {
 };
 
 // In the order of Probe; all from Probe::other on are Probe::other.
-inline constexpr auto kProbeNames = std::to_array<std::string_view>({"task_newtask",
-                                                                     "sched_process_exec",
-                                                                     "sched_process_exit",
-                                                                     "tracing_mark_write",
-                                                                     "fault",
-                                                                     "faultx",
-                                                                     "vma_map",
-                                                                     "mmap",
-                                                                     "mm_exec",
-                                                                     "mm_dup",
-                                                                     "mm_dupx",
-                                                                     "mm_exit",
-                                                                     "avc_ins",
-                                                                     "avc_rm",
-                                                                     "av_unlink",
-                                                                     "av_free",
-                                                                     "vma_new",
-                                                                     "vma_dup",
-                                                                     "vma_free",
-                                                                     "walk",
-                                                                     "walkx",
-                                                                     "itf",
-                                                                     "itn",
-                                                                     "v_ref",
-                                                                     "v_unmap",
-                                                                     "v_migr",
-                                                                     "v_rmig",
-                                                                     "v_old",
-                                                                     "v_young",
-                                                                     "pvmw",
-                                                                     "ksmwalk",
-                                                                     "sched_process_fork",
-                                                                     "v_ref_x",
-                                                                     "v_unmap_x",
-                                                                     "v_migr_x",
-                                                                     "v_rmig_x",
-                                                                     "v_young_x",
-                                                                     "av_prep",
-                                                                     "av_prepx",
-                                                                     "av_clone",
-                                                                     "av_clonex",
-                                                                     "av_fork",
-                                                                     "av_forkx",
-                                                                     "vma_link",
-                                                                     "vma_ins",
-                                                                     "vma_special",
-                                                                     "vma_split",
-                                                                     "vma_splitx",
-                                                                     "vma_expand",
-                                                                     "vma_commit",
-                                                                     "vma_complete",
-                                                                     "vma_shrink",
-                                                                     "vma_copy",
-                                                                     "vma_down",
-                                                                     "vma_reloc",
-                                                                     "mmunmap",
-                                                                     "mbrk",
-                                                                     "stk",
-                                                                     "cpr",
-                                                                     "mvpt",
-                                                                     "fo_new",
-                                                                     "fo_move",
-                                                                     "fo_add",
-                                                                     "fo_rm"});
+inline constexpr std::string_view kProbeNames[] = {
+    "task_newtask",
+    "sched_process_exec",
+    "sched_process_exit",
+    "tracing_mark_write",
+    "fault",
+    "faultx",
+    "vma_map",
+    "mmap",
+    "mm_exec",
+    "mm_dup",
+    "mm_dupx",
+    "mm_exit",
+    "avc_ins",
+    "avc_rm",
+    "av_unlink",
+    "av_free",
+    "av_fork",
+    "av_forkx",
+    "vma_new",
+    "vma_dup",
+    "vma_free",
+    "walk",
+    "walkx",
+    "itf",
+    "itn",
+    "v_ref",
+    "v_unmap",
+    "v_migr",
+    "v_rmig",
+    "v_old",
+    "v_young",
+    "pvmw",
+    "ksmwalk",
+    "sched_process_fork",
+    "v_ref_x",
+    "v_unmap_x",
+    "v_migr_x",
+    "v_rmig_x",
+    "v_young_x",
+    "av_prep",
+    "av_prepx",
+    "av_clone",
+    "av_clonex",
+    "vma_link",
+    "vma_ins",
+    "vma_special",
+    "vma_split",
+    "vma_splitx",
+    "vma_expand",
+    "vma_commit",
+    "vma_complete",
+    "vma_shrink",
+    "vma_copy",
+    "vma_down",
+    "vma_reloc",
+    "mmunmap",
+    "mbrk",
+    "stk",
+    "cpr",
+    "mvpt",
+    "fo_new",
+    "fo_move",
+    "fo_add",
+    "fo_rm",
+};
+static_assert(kProbeNames[static_cast<std::size_t>(Probe::ksmwalk)] == "ksmwalk");
 
-inline constexpr std::size_t kNoProbe = kProbeNames.size();
+inline constexpr std::size_t kNoProbe = std::size(kProbeNames);
 // Position in kProbeNames, or kNoProbe.
 std::size_t find_probe(std::string_view name);
 

@@ -35,7 +35,7 @@ RmapOne rmap_one(Probe probe) {
 std::size_t find_probe(std::string_view name) {
     static const std::unordered_map<std::string_view, std::size_t> positions = [] {
         std::unordered_map<std::string_view, std::size_t> map;
-        for (std::size_t i = 0; i < kProbeNames.size(); ++i) map.emplace(kProbeNames[i], i);
+        for (std::size_t i = 0; i < kNoProbe; ++i) map.emplace(kProbeNames[i], i);
         return map;
     }();
     const auto it = positions.find(name);
@@ -123,6 +123,12 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             objects_.anon_vma_free(line.time, line.tid, anon_vma);
             return true;
         }
+        case Probe::av_fork:
+            if (thread.in_dup) objects_.fork_begin(line.time, line.tid, thread.forked_mm);
+            return true;
+        case Probe::av_forkx:
+            objects_.fork_end(line.tid);
+            return true;
         case Probe::vma_new: {
             const u64 pointer = fields.number(" mm=");
             const u64 vma = fields.number(" vma=");
