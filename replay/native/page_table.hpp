@@ -115,11 +115,13 @@ class PageTable {
     // The entry for addr; a page under a PMD mapping reads as that mapping's folio.
     Pte get(PteStore& store, u64 addr) const {
         const PteLeaf* l = leaf(store, addr);
-        if (!l) return kNone;
-        if (l->huge) return l->huge;
-        const unsigned page = page_of(addr), g = page / kGroupPages, bit = page % kGroupPages;
-        if (!(l->present[g] >> bit & 1)) return kNone;
-        return store.groups[l->group[g]].pte[bit];
+        return l ? entry(store, *l, page_of(addr)) : kNone;
+    }
+    static Pte entry(PteStore& store, const PteLeaf& l, unsigned page) {
+        if (l.huge) return l.huge;
+        const unsigned g = page / kGroupPages, bit = page % kGroupPages;
+        if (!(l.present[g] >> bit & 1)) return kNone;
+        return store.groups[l.group[g]].pte[bit];
     }
     static void set(PteStore& store, PteLeaf& l, unsigned page, Pte pte) {
         const unsigned g = page / kGroupPages, bit = page % kGroupPages;

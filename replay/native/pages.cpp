@@ -16,7 +16,7 @@ constexpr u64 kAccessible = VM_READ | VM_WRITE | VM_EXEC;
 // The common case in one piece: a write to an empty page of a faulted, small-paged private VMA.
 void Machine::State::fault(AddressSpace& mm, const Event& e) {
     Vma* vma = mm.vmas.lookup(e.addr);
-    if (vma && e.write && vma->anon_vma && e.present != 1 &&
+    if (vma && e.write && vma->anon_vma && e.present != 1 && !e.order &&
         (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE) {
         PteLeaf* leaf = mm.pages.leaf(store, e.addr);
         const unsigned page = PageTable::page_of(e.addr), g = page / kGroupPages;
@@ -43,12 +43,14 @@ void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
              !(vma->flags & (e.write ? VM_WRITE : kAccessible)))  // forced GUP may write read-only
         anomaly(Anomaly::fault_access_denied);
     else
-        handle_fault(mm, *vma, page_down(e.addr), e.write, e.present);
+        handle_fault(mm, *vma, page_down(e.addr), e.write, e.present, e.order);
     end_operation();
 }
 
-// handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown.
-void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present) {
+// handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown;
+// `order` is that of a new folio where the trace knew it to be large, else 0.
+void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present,
+                                  unsigned order) {
     if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;  // no anonymous memory
     if (vma.file && !write) {  // pages of files are not ours to track, private copies are
         if (present == 0 && is_anon(mm.pages.get(store, addr)))
@@ -60,12 +62,7 @@ void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool wri
         anon_vma_prepare(vma);
         leaf = mm.pages.make_leaf(store, addr);
         if (write) {
-            const Home home = model.home(vma);
-            leaf->huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
-            folio(leaf->huge).exclusive = 1;
-            model.folios_homed(home, 1);
-            ++mm.anon_ptes;
-            ++anon_ptes;
+            new_huge_page(mm, vma, addr, *leaf);
             return;
         }
         if (facts.use_zero_page) {
@@ -75,7 +72,7 @@ void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool wri
     }
     if (!leaf) leaf = mm.pages.make_leaf(store, addr);
     if (write) {
-        handle_write(mm, vma, addr, *leaf, present);
+        handle_write(mm, vma, addr, *leaf, present, order);
         return;
     }
     const Pte pte = mm.pages.get(store, addr);
@@ -89,18 +86,13 @@ void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool wri
 }
 
 void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
-                                  i8 present) {
+                                  i8 present, unsigned order) {
     const unsigned page = PageTable::page_of(addr);
     if (leaf.huge == kZero) {  // do_huge_zero_wp_pmd(): a huge folio takes its place
         anon_vma_prepare(vma);
         leaf.huge = kNone;
         if (thp_eligible(mm, vma, addr)) {
-            const Home home = model.home(vma);
-            leaf.huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
-            folio(leaf.huge).exclusive = 1;
-            model.folios_homed(home, 1);
-            ++mm.anon_ptes;
-            ++anon_ptes;
+            new_huge_page(mm, vma, addr, leaf);
             return;
         }
     } else if (leaf.huge) {  // do_huge_pmd_wp_page()
@@ -128,6 +120,7 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
             [[fallthrough]];
         case kZero:
             anon_vma_prepare(vma);
+            if (order && new_large_folio(mm, vma, addr, leaf, order)) return;
             if (pte == kZero) PageTable::clear(leaf, page);
             new_private_page(mm, vma, leaf, page);
             return;
@@ -165,6 +158,42 @@ void Machine::State::new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf,
     ++mm.anon_ptes;
     ++anon_ptes;
     model.folios_homed(model.home(vma), 1);
+}
+
+// __do_huge_pmd_anonymous_page()
+void Machine::State::new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf) {
+    const Home home = model.home(vma);
+    leaf.huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
+    folio(leaf.huge).exclusive = 1;
+    model.folios_homed(home, 1);
+    ++mm.anon_ptes;
+    ++anon_ptes;
+}
+
+// alloc_anon_folio(): a folio of 2^order pages, naturally aligned, mapped by entries of its own. It
+// must lie within the VMA and find all its entries empty.
+bool Machine::State::new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
+                                     unsigned order) {
+    if (order > kPmdOrder) return false;
+    const u64 size = kPageSize << order, base = addr & ~(size - 1);
+    if (base < vma.start || base + size > vma.end) return false;
+    const unsigned first = PageTable::page_of(base), last = first + (1u << order);
+    for (unsigned page = first; page < last; ++page)
+        if (PageTable::entry(store, leaf, page) > kZero) return false;
+    if (order == kPmdOrder) {
+        leaf.present.fill(0);
+        PageTable::trim(store, leaf);
+        new_huge_page(mm, vma, addr, leaf);
+        return true;
+    }
+    const Home home = model.home(vma);
+    const Pte pte = folios.make(vma.index_at(base), order, 1u << order, home);
+    folio(pte).exclusive = 1;
+    for (unsigned page = first; page < last; ++page) PageTable::set(store, leaf, page, pte);
+    model.folios_homed(home, 1);
+    mm.anon_ptes += u64{1} << order;
+    anon_ptes += u64{1} << order;
+    return true;
 }
 
 // A read or write of a 2 MB range without page table may be served by one PMD

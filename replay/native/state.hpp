@@ -155,8 +155,12 @@ struct Machine::State {
     // ---- pages.cpp ----
     void fault(AddressSpace& mm, const Event& e);
     void fault_slow(AddressSpace& mm, const Event& e);
-    void handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present);
-    void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present);
+    void handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present,
+                      unsigned order = 0);
+    void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
+                      unsigned order);
+    void new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf);
+    bool new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, unsigned order);
     void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
     bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
     void populate(AddressSpace& mm, u64 start, u64 end);

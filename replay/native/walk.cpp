@@ -74,7 +74,7 @@ class PageWalk final : public Walk {
         const PteLeaf* leaf = mm.pages.leaf(store_, addr);
         record.levels += leaf && !leaf->huge ? 4 : 3;
         if (!leaf) return kNone;
-        const Pte pte = mm.pages.get(store_, addr);
+        const Pte pte = PageTable::entry(store_, *leaf, PageTable::page_of(addr));
         if (pte == target_ && (pte != kPrivate || (&mm == owner_ && addr == owner_addr_)))
             hit(mm, addr);
         return pte;

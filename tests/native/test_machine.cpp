@@ -316,6 +316,35 @@ TEST_CASE("a huge page is one folio: split by munmap, copied by page after fork"
     }
 }
 
+TEST_CASE("a folio of the order that the trace tells, shared and copied page by page") {
+    everywhere([](Replay& r) {
+        r.mmap(1, X, 64);
+        Event e = r.event(Op::fault, 1);
+        e.addr = X + 5 * kPageSize;
+        e.write = true;
+        e.order = 4;  // 64 KB: pages 0 to 15
+        r.apply(e);
+        CHECK(r.walk(1, X + 15 * kPageSize) == "1+");
+        CHECK(r.log.walks.back().order == 4);
+        CHECK(r.log.walks.back().mapcount == 16u);
+        CHECK(r.walk(1, X + 16 * kPageSize) == "");
+        r.fork(1, 2);
+        CHECK(r.walk(2, X) == "1+ 2+");
+        r.write(2, X);
+        CHECK(r.walk(2, X) == "2+");
+        CHECK(r.log.walks.back().order == 0);
+        r.munmap(2, X, 16);
+        r.write(1, X);  // nobody else is left: reused
+        CHECK(r.walk(1, X).substr(0, 2) == "1+");
+        CHECK(r.log.walks.back().mapcount == 16u);
+        e.addr = X + 17 * kPageSize;
+        e.order = 6;  // does not fit beside what is there: a single page
+        r.apply(e);
+        CHECK(r.walk(1, X + 17 * kPageSize).substr(0, 2) == "1+");
+        CHECK(r.log.walks.back().order == 0);
+    });
+}
+
 TEST_CASE("what cannot be is counted") {
     everywhere([](Replay& r) {
         r.write(1, Y);
