@@ -36,9 +36,62 @@ class EventBatch {
 
     // The event of a row; the reference holds until the next call. Throws std::invalid_argument
     // naming the column if it holds a code that does not exist.
-    const Event& decode(std::size_t row);
+    const Event& decode(std::size_t row) {
+        const Op op = checked<Op>(kOp, columns_[kOp].get<u8>(row, 0xff), kOpNames.size());
+        const bool is_fault = op == Op::fault;
+        Event& event = is_fault ? fault_ : other_;
+        event.time = columns_[kTime].get<i64>(row);
+        event.pid = columns_[kPid].get<i32>(row);
+        event.tid = columns_[kTid].get<i32>(row);
+        event.addr = columns_[kAddr].get<u64>(row);
+        event.write = columns_[kWrite].get<bool>(row);
+        event.source =
+            checked<Source>(kSource, columns_[kSource].get<u8>(row), kSourceNames.size());
+        event.present = columns_[kPresent].valid(row)
+                            ? static_cast<i8>(columns_[kPresent].get<bool>(row) ? 1 : 0)
+                            : i8{-1};
+        event.order = columns_[kOrder].get<u8>(row);
+        if (!is_fault) decode_rest(row, op);
+        return event;
+    }
 
   private:
+    enum At : std::size_t {
+        kTime,
+        kOp,
+        kPid,
+        kTid,
+        kAddr,
+        kLen,
+        kNewAddr,
+        kNewLen,
+        kOffset,
+        kFlags,
+        kVmFlags,
+        kProt,
+        kFd,
+        kFile,
+        kAdvice,
+        kChild,
+        kChildTid,
+        kError,
+        kSpecial,
+        kWrite,
+        kSource,
+        kPresent,
+        kOrder,
+        kKind,
+    };
+    static_assert(kKind + 1 == kEventColumns.size());
+
+    // Turns a code into one of the first `n` enumerators.
+    template <class Enum>
+    static Enum checked(At column, u8 code, std::size_t n) {
+        if (code >= n) [[unlikely]]
+            refuse(column, code);
+        return static_cast<Enum>(code);
+    }
+    [[noreturn]] static void refuse(At column, u8 code);
     void decode_rest(std::size_t row, Op op);
 
     std::array<ColumnView, kEventColumns.size()> columns_;
