@@ -186,8 +186,8 @@ void Machine::State::apply(const Event& e) {
 void Machine::State::finish() {
     if (seq) --seq;  // what happens now happens at the last row
     if (policy.when == WalkPolicy::When::end) scan();
-    recorder.memory(MemoryRecord{seq, time, costs.live, private_pages + folios.live(), anon_ptes,
-                                 mms.size()});
+    recorder.memory(
+        MemoryRecord{seq, time, costs.live, private_pages + folios.live(), anon_ptes, mms.size()});
 }
 
 // ---- Machine ----

@@ -46,11 +46,11 @@ enum class Anomaly : u8 {
     mmap_over_mapping,      // mmap without MAP_FIXED placed where something is mapped
     munmap_nothing,         // munmap of a range with no mapping
     mremap_no_source,       // mremap of an address that no VMA covers
-    protect_hole,           // mprotect, mlock, madvise of an unmapped range that was said to succeed
-    brk_mismatch,           // brk moved in a way that the state does not allow
-    exit_unknown,           // exit of a task that was not alive
-    fork_existing,          // fork of a process id that is still alive
-    walk_no_folio,          // a recorded walk of an address that maps no anonymous folio
+    protect_hole,  // mprotect, mlock, madvise of an unmapped range that was said to succeed
+    brk_mismatch,  // brk moved in a way that the state does not allow
+    exit_unknown,  // exit of a task that was not alive
+    fork_existing,  // fork of a process id that is still alive
+    walk_no_folio,  // a recorded walk of an address that maps no anonymous folio
     count,
 };
 std::string_view anomaly_name(Anomaly);
@@ -71,12 +71,12 @@ class Machine {
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
 
-    void record_visits(bool on);          // also report every VisitRecord
-    void apply(const Event& event);       // rows in order
-    void finish();                        // after the last row: end-of-trace walks and memory
+    void record_visits(bool on);  // also report every VisitRecord
+    void apply(const Event& event);  // rows in order
+    void finish();  // after the last row: end-of-trace walks and memory
     const Totals& totals() const;
     const std::array<OpCosts, kOpNames.size()>& operations() const;
-    u64 memory_bytes() const;             // bytes of the machine's own state, for benchmarks
+    u64 memory_bytes() const;  // bytes of the machine's own state, for benchmarks
 
   private:
     struct State;

@@ -62,10 +62,9 @@ void Machine::State::move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_ad
         split_huge_at(mm, old_addr);
         split_huge_at(mm, old_end);
     }
-    mm.pages.for_each_leaf(
-        store, old_addr, old_end, [&](PteLeaf& leaf, u64, unsigned, unsigned) {
-            leaf.moving = leaf.huge || !leaf.empty();
-        });
+    mm.pages.for_each_leaf(store, old_addr, old_end, [&](PteLeaf& leaf, u64, unsigned, unsigned) {
+        leaf.moving = leaf.huge || !leaf.empty();
+    });
     for (u64 at = old_addr; at < old_end;) {
         const u64 leaf_end = std::min((at | (kPmdSize - 1)) + 1, old_end);
         PteLeaf* from = mm.pages.leaf(store, at);

@@ -85,8 +85,8 @@ void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool wri
     }
 }
 
-void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
-                                  i8 present, unsigned order) {
+void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
+                                  unsigned order) {
     const unsigned page = PageTable::page_of(addr);
     if (leaf.huge == kZero) {  // do_huge_zero_wp_pmd(): a huge folio takes its place
         anon_vma_prepare(vma);
@@ -241,8 +241,8 @@ void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end
     if (!write && vma.file) return;
     for (u64 at = start; at < end; at += kPageSize) {
         const Pte pte = mm.pages.get(store, at);
-        const bool done = write ? pte == kPrivate || (is_folio(pte) && folio(pte).exclusive)
-                                : pte != kNone;
+        const bool done =
+            write ? pte == kPrivate || (is_folio(pte) && folio(pte).exclusive) : pte != kNone;
         if (!done) handle_fault(mm, vma, at, write, -1);
     }
 }

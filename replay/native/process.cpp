@@ -11,8 +11,8 @@ namespace {
 
 constexpr u64 kCloneVm = 0x100, kCloneThread = 0x10000;  // CLONE_*, linux/sched.h
 constexpr u64 kStackExpand = u64{128} << 10;  // setup_arg_pages(): room below the arguments
-constexpr u64 kStackFlags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC |
-                            VM_GROWSDOWN | VM_ACCOUNT;
+constexpr u64 kStackFlags =
+    VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_GROWSDOWN | VM_ACCOUNT;
 
 }  // namespace
 

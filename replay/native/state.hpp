@@ -207,7 +207,7 @@ struct Machine::State {
 
     Totals totals;
     std::array<OpCosts, kOpNames.size()> operations{};
-    u64 seq = 0;   // row of the event in progress
+    u64 seq = 0;  // row of the event in progress
     i64 time = 0;  // its time
 
     // Structures.
@@ -222,8 +222,8 @@ struct Machine::State {
     std::vector<std::unique_ptr<AddressSpace>> mms;  // the living, in order of creation
     u32 mms_made = 0;
     u64 private_pages = 0;  // kPrivate entries
-    u64 anon_ptes = 0;      // entries that map anonymous folios
-    u32 shared_files = 0;   // shmem files made for MAP_SHARED | MAP_ANONYMOUS
+    u64 anon_ptes = 0;  // entries that map anonymous folios
+    u32 shared_files = 0;  // shmem files made for MAP_SHARED | MAP_ANONYMOUS
 
     // The operation in progress.
     Op op = Op::fault;

@@ -144,9 +144,7 @@ void Machine::State::dup_anon_vma(Vma& dst, const Vma& src) {
 void Machine::State::commit_merge(VmaMerge& vmg) {
     AddressSpace& mm = *vmg.mm;
     Vma& vma = vmg.adjust_next_start ? *vmg.middle : *vmg.target;
-    Vma* adjust = vmg.adjust_middle_start ? vmg.middle
-                  : vmg.adjust_next_start ? vmg.next
-                                          : nullptr;
+    Vma* adjust = vmg.adjust_middle_start ? vmg.middle : vmg.adjust_next_start ? vmg.next : nullptr;
     split_huge_at(mm, vmg.start);
     split_huge_at(mm, vmg.end);
     Vma* removed[2] = {vmg.remove_middle ? vmg.middle : nullptr,

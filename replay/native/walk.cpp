@@ -42,8 +42,8 @@ class PageWalk final : public Walk {
 
     bool visit(const Vma& vma) override {
         const u32 before = found;
-        const Pte seen = folio.nr == 1 ? test_page(vma, vma.address_of(folio.index))
-                                       : test_range(vma);
+        const Pte seen =
+            folio.nr == 1 ? test_page(vma, vma.address_of(folio.index)) : test_range(vma);
         const u32 hits = found - before;
         ++record.visits;
         if (hits)
@@ -56,8 +56,8 @@ class PageWalk final : public Walk {
             visits->push_back(VisitRecord{record.walk, record.visits - 1, vma.mm->serial,
                                           vma.mm->pid, vma.start, vma.end, hits});
         record.stopped = kind_ != WalkKind::all &&
-                         (found >= folio.mapcount || (kind_ == WalkKind::referenced && hits &&
-                                                      (vma.flags & VM_LOCKED)));
+                         (found >= folio.mapcount ||
+                          (kind_ == WalkKind::referenced && hits && (vma.flags & VM_LOCKED)));
         return !record.stopped;
     }
 
@@ -117,8 +117,7 @@ WalkPolicy parse_walk_policy(std::string_view text) {
     };
     const auto number = [&](std::string_view digits) {
         u64 n = 0;
-        const auto [end, error] =
-            std::from_chars(digits.data(), digits.data() + digits.size(), n);
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
         if (error != std::errc{} || end != digits.data() + digits.size() || digits.empty())
             throw bad("'" + std::string(digits) + "' is not a whole number");
         return n;
@@ -165,8 +164,7 @@ WalkPolicy parse_walk_policy(std::string_view text) {
 
 // ---- one walk ----
 
-void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma,
-                               WalkKind kind) {
+void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma, WalkKind kind) {
     costs.op = &operations[static_cast<std::size_t>(Op::walk)];
     ++costs.op->calls;
     PageWalk walk(store, pte, mm, addr, kind, walk_hits);
@@ -199,21 +197,21 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     if (!r.misses) return;
     // Misses are rare, so what was never offered is looked for the hard way.
     for (const auto& each : mms)
-        each->pages.for_each_leaf(store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned,
-                                                           unsigned) {
-            const auto missed = [&](u64 at) {
-                if (pte == kPrivate && (each.get() != &mm || at != addr)) return;
-                if (!walk.was_found(*each, at))
-                    recorder.miss(MissRecord{r.walk, seq, each->serial, each->pid, at});
-            };
-            if (leaf.huge) {
-                if (leaf.huge == pte) missed(base);
-                return;
-            }
-            PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte entry) {
-                if (entry == pte) missed(base + u64{page} * kPageSize);
+        each->pages.for_each_leaf(
+            store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+                const auto missed = [&](u64 at) {
+                    if (pte == kPrivate && (each.get() != &mm || at != addr)) return;
+                    if (!walk.was_found(*each, at))
+                        recorder.miss(MissRecord{r.walk, seq, each->serial, each->pid, at});
+                };
+                if (leaf.huge) {
+                    if (leaf.huge == pte) missed(base);
+                    return;
+                }
+                PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte entry) {
+                    if (entry == pte) missed(base + u64{page} * kPageSize);
+                });
             });
-        });
 }
 
 void Machine::State::recorded_walk(const Event& e) {
@@ -239,11 +237,11 @@ void Machine::State::plan_walks() {
         case When::end: next_walk = never; break;
         case When::scan:
             // K points that cut the trace into K + 1 equal parts.
-            next_walk = scans_done < policy.n
-                            ? std::max<u64>(1, static_cast<u64>(
-                                  static_cast<unsigned __int128>(facts.rows) * (scans_done + 1) /
-                                  (policy.n + 1)))
-                            : never;
+            next_walk =
+                scans_done < policy.n
+                    ? std::max<u64>(1, static_cast<u64>(static_cast<unsigned __int128>(facts.rows) *
+                                                        (scans_done + 1) / (policy.n + 1)))
+                    : never;
             break;
         case When::every:
         case When::reclaim: next_walk = totals.events + policy.n; break;
@@ -287,25 +285,25 @@ void Machine::State::scan() {
         for (std::size_t i = 0; i < mm->vmas.size(); ++i) {
             const Vma& vma = *mm->vmas.at(i);
             if (!vma.anon_vma) continue;
-            mm->pages.for_each_leaf(
-                store, vma.start, vma.end,
-                [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
-                    const auto walk = [&](u64 addr, Pte pte) {
-                        if (!is_anon(pte)) return;
-                        if (is_folio(pte)) {
-                            if (folio(pte).marked) return;
-                            folio(pte).marked = 1;
-                        }
-                        walk_page(*mm, addr, pte, vma, policy.kind);
-                    };
-                    if (leaf.huge)
-                        walk(base, leaf.huge);
-                    else
-                        PageTable::for_each_page(store, leaf, first, last,
-                                                 [&](unsigned page, Pte pte) {
-                                                     walk(base + u64{page} * kPageSize, pte);
-                                                 });
-                });
+            mm->pages.for_each_leaf(store, vma.start, vma.end,
+                                    [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
+                                        const auto walk = [&](u64 addr, Pte pte) {
+                                            if (!is_anon(pte)) return;
+                                            if (is_folio(pte)) {
+                                                if (folio(pte).marked) return;
+                                                folio(pte).marked = 1;
+                                            }
+                                            walk_page(*mm, addr, pte, vma, policy.kind);
+                                        };
+                                        if (leaf.huge)
+                                            walk(base, leaf.huge);
+                                        else
+                                            PageTable::for_each_page(
+                                                store, leaf, first, last,
+                                                [&](unsigned page, Pte pte) {
+                                                    walk(base + u64{page} * kPageSize, pte);
+                                                });
+                                    });
         }
 }
 
@@ -364,23 +362,23 @@ void Machine::State::sample_walk() {
         }
         u64 found_at = 0;
         Pte found = kNone;
-        mm->pages.for_each_leaf(store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned,
-                                                         unsigned) {
-            if (found) return;
-            const auto consider = [&](u64 addr, Pte pte) {
-                if (found || !is_anon(pte)) return;
-                if (left-- == 0) {
-                    found = pte;
-                    found_at = addr;
-                }
-            };
-            if (leaf.huge)
-                consider(base, leaf.huge);
-            else
-                PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte pte) {
-                    consider(base + u64{page} * kPageSize, pte);
-                });
-        });
+        mm->pages.for_each_leaf(
+            store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+                if (found) return;
+                const auto consider = [&](u64 addr, Pte pte) {
+                    if (found || !is_anon(pte)) return;
+                    if (left-- == 0) {
+                        found = pte;
+                        found_at = addr;
+                    }
+                };
+                if (leaf.huge)
+                    consider(base, leaf.huge);
+                else
+                    PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte pte) {
+                        consider(base + u64{page} * kPageSize, pte);
+                    });
+            });
         walk_page(*mm, found_at, found, *mm->vmas.lookup(found_at), policy.kind);
         return;
     }

@@ -151,15 +151,10 @@ void CowModel::anon_vma_prepare(Vma& vma) {
 void CowModel::anon_vma_clone(Vma& dst, const Vma& src, CloneFor why) {
     CowContext& context = context_of(dst);
     switch (why) {
-        case CloneFor::remap:
-            remap(context, dst, src);
-            break;
-        case CloneFor::merge_unfaulted:
-            enter(context, dst);
-            break;
+        case CloneFor::remap: remap(context, dst, src); break;
+        case CloneFor::merge_unfaulted: enter(context, dst); break;
         // The halves lie where the whole did.
-        case CloneFor::split:
-            break;
+        case CloneFor::split: break;
     }
 }
 

@@ -22,7 +22,7 @@ namespace rmapreplay {
 // stores it with shared folios; a page mapped by one mm only is always homed at its VMA's home().
 using Home = u32;
 
-inline constexpr std::size_t kMaxObjects = 8;    // object kinds, vm_area_struct included
+inline constexpr std::size_t kMaxObjects = 8;  // object kinds, vm_area_struct included
 inline constexpr std::size_t kMaxCounters = 12;  // per walk, and per operation
 
 // A kind of object the structures are made of; bytes as the kernel allocates it.
@@ -59,8 +59,8 @@ struct Costs {
 
 // A folio as a walk sees it.
 struct FolioView {
-    u64 index = 0;     // folio->index, in pages
-    u32 nr = 1;        // pages (1 << order)
+    u64 index = 0;  // folio->index, in pages
+    u32 nr = 1;  // pages (1 << order)
     u32 mapcount = 1;  // PTEs that map it
     Home home = 0;
     bool exclusive = false;  // PageAnonExclusive
@@ -85,7 +85,7 @@ class Walk {
 
 struct Param {
     std::string_view name;
-    std::string_view values;   // human-readable: "6.12|6.18|7.3|auto"
+    std::string_view values;  // human-readable: "6.12|6.18|7.3|auto"
     std::string_view initial;  // default value
     std::string_view doc;
 };
@@ -111,10 +111,10 @@ class RmapModel {
     virtual const ModelInfo& info() const = 0;
 
     // ---- mm ----
-    virtual void mm_init(Mm&) {}                               // exec, or first sight of an mm
+    virtual void mm_init(Mm&) {}  // exec, or first sight of an mm
     virtual void mm_fork_begin(Mm& /*child*/, Mm& /*parent*/) {}  // dup_mmap() starts
-    virtual void mm_fork_end(Mm& /*child*/, Mm& /*parent*/) {}    // all VMAs and PTEs are copied
-    virtual void mm_exit(Mm&) {}                               // exit_mmap(): its VMAs are gone
+    virtual void mm_fork_end(Mm& /*child*/, Mm& /*parent*/) {}  // all VMAs and PTEs are copied
+    virtual void mm_exit(Mm&) {}  // exit_mmap(): its VMAs are gone
 
     // ---- VMA ----
     // __anon_vma_prepare(): first anonymous fault in a VMA whose anon_vma word is null; sets it.

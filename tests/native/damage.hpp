@@ -13,14 +13,9 @@ class Damage {
         for (std::size_t n = 1 + random(4); n > 0; --n) {
             const std::size_t at = random(text.size());
             switch (random(3)) {
-                case 0:
-                    text[at] = static_cast<char>(random(256));
-                    break;
-                case 1:
-                    text.erase(at, random(40));
-                    break;
-                default:
-                    text.insert(at, text.substr(random(text.size()), random(40)));
+                case 0: text[at] = static_cast<char>(random(256)); break;
+                case 1: text.erase(at, random(40)); break;
+                default: text.insert(at, text.substr(random(text.size()), random(40)));
             }
         }
         return text;

@@ -400,7 +400,7 @@ TEST_CASE("walk policies are parsed or refused in one line") {
     CHECK(parse_walk_policy("sample:10@7").seed == 7u);
     CHECK(parse_walk_policy("every:5,kind=migrate").kind == WalkKind::migrate);
     CHECK(parse_walk_policy("end").when == WalkPolicy::When::end);
-    for (const char* bad : {"", "scan:", "scan:0", "scan:x", "often", "every:1,kind=odd", "end:3",
-                            "scan:1,speed=2"})
+    for (const char* bad :
+         {"", "scan:", "scan:0", "scan:x", "often", "every:1,kind=odd", "end:3", "scan:1,speed=2"})
         CHECK_THROWS_AS(parse_walk_policy(bad), std::invalid_argument);
 }

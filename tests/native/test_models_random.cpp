@@ -23,33 +23,20 @@ class Monkey {
         Mm& mm = b_.process(below(b_.processes()));
         switch (below(16)) {
             case 0:
-            case 1:
-                map(mm);
-                break;
-            case 2:
-                unmap(mm);
-                break;
-            case 3:
-                split(mm);
-                break;
+            case 1: map(mm); break;
+            case 2: unmap(mm); break;
+            case 3: split(mm); break;
             case 4:
-            case 5:
-                merge(mm);
-                break;
-            case 6:
-                move(mm);
-                break;
-            case 7:
-                grow(mm);
-                break;
+            case 5: merge(mm); break;
+            case 6: move(mm); break;
+            case 7: grow(mm); break;
             case 8:
                 if (b_.processes() < 7) b_.fork(mm);
                 break;
             case 9:
                 if (below(2) || b_.processes() == 7) b_.exit(mm);
                 break;
-            default:
-                write(mm);
+            default: write(mm);
         }
     }
 

@@ -19,18 +19,10 @@ inline std::string cell(const rmapreplay::Column& column, std::size_t row) {
         case Type::boolean:
             out << (static_cast<const TypedColumn<bool>&>(column)[row] ? 1 : 0);
             break;
-        case Type::uint8:
-            out << int{static_cast<const TypedColumn<u8>&>(column)[row]};
-            break;
-        case Type::uint32:
-            out << static_cast<const TypedColumn<u32>&>(column)[row];
-            break;
-        case Type::int32:
-            out << static_cast<const TypedColumn<i32>&>(column)[row];
-            break;
-        case Type::int64:
-            out << static_cast<const TypedColumn<i64>&>(column)[row];
-            break;
+        case Type::uint8: out << int{static_cast<const TypedColumn<u8>&>(column)[row]}; break;
+        case Type::uint32: out << static_cast<const TypedColumn<u32>&>(column)[row]; break;
+        case Type::int32: out << static_cast<const TypedColumn<i32>&>(column)[row]; break;
+        case Type::int64: out << static_cast<const TypedColumn<i64>&>(column)[row]; break;
         case Type::uint64:
             out << "0x" << std::hex << static_cast<const TypedColumn<u64>&>(column)[row];
             break;
@@ -40,8 +32,7 @@ inline std::string cell(const rmapreplay::Column& column, std::size_t row) {
         case Type::dict32:
             out << column.strings()[static_cast<const DictColumn<u32>&>(column).code_at(row)];
             break;
-        default:
-            out << "?";
+        default: out << "?";
     }
     return out.str();
 }

@@ -51,26 +51,17 @@ constexpr std::int64_t kNullable = 2;  // ARROW_FLAG_NULLABLE
 
 const char* format_of(Type type) {
     switch (type) {
-        case Type::boolean:
-            return "b";
+        case Type::boolean: return "b";
         case Type::uint8:
-        case Type::dict8:
-            return "C";  // of the codes
-        case Type::uint16:
-            return "S";
+        case Type::dict8: return "C";  // of the codes
+        case Type::uint16: return "S";
         case Type::uint32:
-        case Type::dict32:
-            return "I";
-        case Type::uint64:
-            return "L";
-        case Type::int8:
-            return "c";
-        case Type::int32:
-            return "i";
-        case Type::int64:
-            return "l";
-        case Type::float64:
-            return "g";
+        case Type::dict32: return "I";
+        case Type::uint64: return "L";
+        case Type::int8: return "c";
+        case Type::int32: return "i";
+        case Type::int64: return "l";
+        case Type::float64: return "g";
     }
     throw std::logic_error("a type without an Arrow format");
 }

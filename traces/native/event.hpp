@@ -42,9 +42,9 @@ enum class Op : u8 {
     walk,
 };
 inline constexpr std::array<std::string_view, 20> kOpNames = {
-    "mmap",     "munmap",     "mremap", "mprotect", "brk",  "madvise", "mlock",
-    "munlock",  "mlockall",   "munlockall", "mbind", "prctl", "fork",  "exec",
-    "exit",     "exit_mmap",  "mapping", "fault",   "populate", "walk",
+    "mmap",    "munmap",    "mremap",     "mprotect", "brk",      "madvise", "mlock",
+    "munlock", "mlockall",  "munlockall", "mbind",    "prctl",    "fork",    "exec",
+    "exit",    "exit_mmap", "mapping",    "fault",    "populate", "walk",
 };
 
 // Who took a fault: user code, the kernel on a user address, or another context
@@ -69,26 +69,26 @@ struct Event {
     Op op = Op::fault;  //
     i32 pid = 0;        // thread group (process) of the acting task
     i32 tid = 0;        // the acting task
-    u64 addr = 0;       // bytes; mmap, mapping: where it is; brk: the break afterwards; mremap: old
-    u64 len = 0;        // bytes, as passed; mremap: old length
-    u64 new_addr = 0;   // mremap: where it is now
-    u64 new_len = 0;    // mremap: new length
-    u64 offset = 0;     // bytes: mmap, mapping: file offset; of [stack]: address before relocation
-    u64 flags = 0;      // raw: MAP_*, MREMAP_*, CLONE_*, MLOCK_*, MCL_*; prctl: the option
-    u64 vm_flags = 0;   // mapping: raw vm_flags where the capture had them, else 0
-    u32 prot = 0;       // raw PROT_*
-    i32 fd = -1;        // mmap
-    u32 file = 0;       // struct file within this trace, 0: none
-    i32 advice = 0;     // madvise: raw MADV_*; mbind: mode
-    i32 child = 0;      // fork: thread group of the new task
+    u64 addr = 0;  // bytes; mmap, mapping: where it is; brk: the break afterwards; mremap: old
+    u64 len = 0;  // bytes, as passed; mremap: old length
+    u64 new_addr = 0;  // mremap: where it is now
+    u64 new_len = 0;  // mremap: new length
+    u64 offset = 0;  // bytes: mmap, mapping: file offset; of [stack]: address before relocation
+    u64 flags = 0;  // raw: MAP_*, MREMAP_*, CLONE_*, MLOCK_*, MCL_*; prctl: the option
+    u64 vm_flags = 0;  // mapping: raw vm_flags where the capture had them, else 0
+    u32 prot = 0;  // raw PROT_*
+    i32 fd = -1;  // mmap
+    u32 file = 0;  // struct file within this trace, 0: none
+    i32 advice = 0;  // madvise: raw MADV_*; mbind: mode
+    i32 child = 0;  // fork: thread group of the new task
     i32 child_tid = 0;  // fork: the new task
-    i32 error = 0;      // errno of a failed call that had effects
-    u32 path = 0;       // importers: index into their string table
+    i32 error = 0;  // errno of a failed call that had effects
+    u32 path = 0;  // importers: index into their string table
     Special special = Special::none;
-    bool write = false;          // fault, populate
+    bool write = false;  // fault, populate
     Source source = Source::none;  // fault
-    i8 present = -1;             // fault: 1 the PTE was present, 0 it was not, -1 unknown
-    u8 order = 0;                // fault: order of the folio, where the capture knew it
+    i8 present = -1;  // fault: 1 the PTE was present, 0 it was not, -1 unknown
+    u8 order = 0;  // fault: order of the folio, where the capture knew it
     WalkKind kind = WalkKind::none;
 };
 

@@ -35,46 +35,26 @@ inline constexpr std::array<std::string_view, 13> names = {
 constexpr u32 needed_columns(Op op) {
     using namespace needs;
     switch (op) {
-        case Op::mmap:
-            return addr | len | prot | flags;
-        case Op::munmap:
-            return addr | len;
-        case Op::mremap:
-            return addr | len | new_addr | new_len | flags;
-        case Op::mprotect:
-            return addr | len | prot;
-        case Op::brk:
-            return addr;
-        case Op::madvise:
-            return addr | len | advice;
-        case Op::mlock:
-            return addr | len;
-        case Op::munlock:
-            return addr | len;
-        case Op::mlockall:
-            return flags;
-        case Op::munlockall:
-            return 0;
-        case Op::mbind:
-            return addr | len | advice;
-        case Op::prctl:
-            return flags;
-        case Op::fork:
-            return flags | child | child_tid;
-        case Op::exec:
-            return 0;
-        case Op::exit:
-            return 0;
-        case Op::exit_mmap:
-            return 0;
-        case Op::mapping:
-            return addr | len | offset | prot | flags;
-        case Op::fault:
-            return addr | write | source;
-        case Op::populate:
-            return addr | len | write;
-        case Op::walk:
-            return addr | kind;
+        case Op::mmap: return addr | len | prot | flags;
+        case Op::munmap: return addr | len;
+        case Op::mremap: return addr | len | new_addr | new_len | flags;
+        case Op::mprotect: return addr | len | prot;
+        case Op::brk: return addr;
+        case Op::madvise: return addr | len | advice;
+        case Op::mlock: return addr | len;
+        case Op::munlock: return addr | len;
+        case Op::mlockall: return flags;
+        case Op::munlockall: return 0;
+        case Op::mbind: return addr | len | advice;
+        case Op::prctl: return flags;
+        case Op::fork: return flags | child | child_tid;
+        case Op::exec: return 0;
+        case Op::exit: return 0;
+        case Op::exit_mmap: return 0;
+        case Op::mapping: return addr | len | offset | prot | flags;
+        case Op::fault: return addr | write | source;
+        case Op::populate: return addr | len | write;
+        case Op::walk: return addr | kind;
     }
     return 0;
 }

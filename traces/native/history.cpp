@@ -193,11 +193,8 @@ void History::finish_call(i64 time, Task task, Thread& thread, i64 result) {
     }
     Event event = row(time, task, Op::mmap);
     switch (row_at(call)) {
-        case RowAt::nowhere:
-            break;
-        case RowAt::unusable:
-            stats_.dropped.add("unusable_" + syscall_name(call.sys));
-            break;
+        case RowAt::nowhere: break;
+        case RowAt::unusable: stats_.dropped.add("unusable_" + syscall_name(call.sys)); break;
         case RowAt::exit: {
             const bool made = call.sys == Sys::shmat ? describe_shmat(task, thread, result, event)
                                                      : describe_mmap(task, thread, result, event);

@@ -193,19 +193,13 @@ std::vector<std::string_view> strace_arguments(std::string_view text) {
             continue;
         }
         switch (c) {
-            case '"':
-                quoted = true;
-                break;
+            case '"': quoted = true; break;
             case '(':
             case '[':
-            case '{':
-                ++depth;
-                break;
+            case '{': ++depth; break;
             case ')':
             case ']':
-            case '}':
-                --depth;
-                break;
+            case '}': --depth; break;
             // A descriptor's path may hold anything but ends with ">, " or ">" at the end.
             case '<': {
                 if (i == 0 || text[i - 1] < '0' || text[i - 1] > '9' || i + 1 == text.size() ||
@@ -223,8 +217,7 @@ std::vector<std::string_view> strace_arguments(std::string_view text) {
                     start = i + 1 < text.size() && text[i + 1] == ' ' ? i + 2 : i + 1;
                 }
                 break;
-            default:
-                break;
+            default: break;
         }
     }
     if (start < text.size()) arguments.push_back(text.substr(start));

@@ -83,8 +83,7 @@ i32 errno_by_name(std::string_view name) {
 RowAt row_at(const Call& call) {
     switch (call.sys) {
         case Sys::mmap:
-        case Sys::shmat:
-            return RowAt::exit;
+        case Sys::shmat: return RowAt::exit;
         case Sys::mprotect:
         case Sys::pkey_mprotect:
         case Sys::munmap:
@@ -97,25 +96,20 @@ RowAt row_at(const Call& call) {
         case Sys::munlock:
         case Sys::mlockall:
         case Sys::munlockall:
-        case Sys::mbind:
-            return RowAt::enter;
+        case Sys::mbind: return RowAt::enter;
         case Sys::prctl:
             switch (call.args[0]) {
                 case uapi::pr_set_vma:
                 case uapi::pr_set_thp_disable:
-                case uapi::pr_set_memory_merge:
-                    return RowAt::enter;
-                default:
-                    return RowAt::nowhere;
+                case uapi::pr_set_memory_merge: return RowAt::enter;
+                default: return RowAt::nowhere;
             }
         case Sys::remap_file_pages:
         case Sys::process_madvise:
         case Sys::set_mempolicy_home_node:
         case Sys::map_shadow_stack:
-        case Sys::mseal:
-            return RowAt::unusable;
-        default:
-            return RowAt::nowhere;
+        case Sys::mseal: return RowAt::unusable;
+        default: return RowAt::nowhere;
     }
 }
 
@@ -125,15 +119,13 @@ bool failed_with_effect(const Call& call, i64 error) {
         case Sys::pkey_mprotect:
         case Sys::mlock:
         case Sys::mlock2:
-        case Sys::munlock:
-            return error == uapi::enomem;
+        case Sys::munlock: return error == uapi::enomem;
         case Sys::madvise:
             return error == uapi::enomem || error == uapi::efault || error == uapi::ehwpoison;
         case Sys::mmap:
             return (call.args[3] & uapi::map_shared) != 0 &&
                    (call.args[3] & uapi::map_hugetlb) != 0;
-        default:
-            return false;
+        default: return false;
     }
 }
 
@@ -199,9 +191,7 @@ void describe(const Call& call, i64 result, Event& event) {
             event.op = Op::mlockall;
             event.flags = a[0];
             break;
-        case Sys::munlockall:
-            event.op = Op::munlockall;
-            break;
+        case Sys::munlockall: event.op = Op::munlockall; break;
         case Sys::mbind:
             event.op = Op::mbind;
             event.addr = a[0];
@@ -220,8 +210,7 @@ void describe(const Call& call, i64 result, Event& event) {
                 event.addr = a[1];
             }
             break;
-        default:
-            break;
+        default: break;
     }
 }
 

@@ -89,38 +89,21 @@ bool TracefsParser::use(Probe probe, const TracefsLine& line, Thread& thread) {
     // What comes first: the walks are most of a capture.
     if (is_walk_probe(probe)) return probe_walk(probe, line);
     switch (probe) {
-        case Probe::fault:
-            return fault_enter(line, thread);
-        case Probe::faultx:
-            return fault_exit(line, thread);
-        case Probe::vma_map:
-            return mapped(line, thread);
-        case Probe::mmap:
-            return do_mmap(line, thread);
-        case Probe::task_newtask:
-            return new_task(line, thread);
-        case Probe::sched_process_exec:
-            return exec_done(line);
-        case Probe::sched_process_exit:
-            return task_exit(line, thread);
-        case Probe::tracing_mark_write:
-            marker(line);
-            return true;
-        case Probe::mm_exec:
-            return mm_exec(line, thread);
-        case Probe::mm_dup:
-            return mm_dup(line, thread);
-        case Probe::mm_dupx:
-            return mm_dup_done(line, thread);
-        case Probe::mm_exit:
-            return mm_exit(line, thread);
-        case Probe::ksmwalk:
-            stats_.dropped.add("walk_of_ksm_folio");
-            return true;
-        case Probe::other:
-            return true;
-        default:
-            return probe_objects(probe, line, thread);
+        case Probe::fault: return fault_enter(line, thread);
+        case Probe::faultx: return fault_exit(line, thread);
+        case Probe::vma_map: return mapped(line, thread);
+        case Probe::mmap: return do_mmap(line, thread);
+        case Probe::task_newtask: return new_task(line, thread);
+        case Probe::sched_process_exec: return exec_done(line);
+        case Probe::sched_process_exit: return task_exit(line, thread);
+        case Probe::tracing_mark_write: marker(line); return true;
+        case Probe::mm_exec: return mm_exec(line, thread);
+        case Probe::mm_dup: return mm_dup(line, thread);
+        case Probe::mm_dupx: return mm_dup_done(line, thread);
+        case Probe::mm_exit: return mm_exit(line, thread);
+        case Probe::ksmwalk: stats_.dropped.add("walk_of_ksm_folio"); return true;
+        case Probe::other: return true;
+        default: return probe_objects(probe, line, thread);
     }
 }
 

@@ -124,13 +124,11 @@ void TracefsParser::exit(const TracefsLine& line, Thread& thread, Sys sys, i64 r
 bool TracefsParser::make_call_row(Thread& thread, i64 result, Event& event) {
     const Call& call = thread.call;
     switch (row_at(call)) {
-        case RowAt::nowhere:
-            return false;
+        case RowAt::nowhere: return false;
         case RowAt::unusable:
             stats_.dropped.add("unusable_" + syscall_name(call.sys));
             return false;
-        default:
-            break;
+        default: break;
     }
     if (call.sys == Sys::shmat) return false;  // do_mmap() has told all of it
     if (call.sys == Sys::shmdt) {

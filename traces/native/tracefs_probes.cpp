@@ -13,20 +13,13 @@ constexpr u64 kOrderMask = 0xff;
 
 RmapOne rmap_one(Probe probe) {
     switch (probe) {
-        case Probe::v_ref:
-            return RmapOne::folio_referenced;
-        case Probe::v_unmap:
-            return RmapOne::try_to_unmap;
-        case Probe::v_migr:
-            return RmapOne::try_to_migrate;
-        case Probe::v_rmig:
-            return RmapOne::remove_migration_pte;
-        case Probe::v_old:
-            return RmapOne::damon_mkold;
-        case Probe::v_young:
-            return RmapOne::damon_young;
-        default:
-            return RmapOne::none;
+        case Probe::v_ref: return RmapOne::folio_referenced;
+        case Probe::v_unmap: return RmapOne::try_to_unmap;
+        case Probe::v_migr: return RmapOne::try_to_migrate;
+        case Probe::v_rmig: return RmapOne::remove_migration_pte;
+        case Probe::v_old: return RmapOne::damon_mkold;
+        case Probe::v_young: return RmapOne::damon_young;
+        default: return RmapOne::none;
     }
 }
 
@@ -53,9 +46,7 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             walks_.begin(line.time, line.tid, static_cast<u8>(order));
             return true;
         }
-        case Probe::walkx:
-            walks_.end(line.tid);
-            return true;
+        case Probe::walkx: walks_.end(line.tid); return true;
         case Probe::itf:
         case Probe::itn: {
             const u64 avc = fields.number(" avc=");
@@ -114,9 +105,7 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             objects_.avc_remove(line.time, avc, thread.unlinking == vma);
             return true;
         }
-        case Probe::av_unlink:
-            thread.unlinking = fields.number(" vma=");
-            return fields.ok();
+        case Probe::av_unlink: thread.unlinking = fields.number(" vma="); return fields.ok();
         case Probe::av_free: {
             const u64 anon_vma = fields.number(" av=");
             if (!fields.ok()) return false;
@@ -126,9 +115,7 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
         case Probe::av_fork:
             if (thread.in_dup) objects_.fork_begin(line.time, line.tid, thread.forked_mm);
             return true;
-        case Probe::av_forkx:
-            objects_.fork_end(line.tid);
-            return true;
+        case Probe::av_forkx: objects_.fork_end(line.tid); return true;
         case Probe::vma_new: {
             const u64 pointer = fields.number(" mm=");
             const u64 vma = fields.number(" vma=");
@@ -164,8 +151,7 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             objects_.vma_free(line.time, vma, start, end);
             return true;
         }
-        default:
-            return true;
+        default: return true;
     }
 }
 

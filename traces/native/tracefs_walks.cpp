@@ -49,22 +49,12 @@ bool TracefsWalks::make_row(const Walk& walk, Event& row) {
     row.op = Op::walk;
     row.order = walk.order;
     switch (walk.one) {
-        case RmapOne::none:
-            dropped_.add("walk_without_visit");
-            return false;
-        case RmapOne::folio_referenced:
-            row.kind = WalkKind::referenced;
-            break;
-        case RmapOne::try_to_unmap:
-            row.kind = WalkKind::unmap;
-            break;
-        case RmapOne::try_to_migrate:
-            row.kind = WalkKind::migrate;
-            break;
+        case RmapOne::none: dropped_.add("walk_without_visit"); return false;
+        case RmapOne::folio_referenced: row.kind = WalkKind::referenced; break;
+        case RmapOne::try_to_unmap: row.kind = WalkKind::unmap; break;
+        case RmapOne::try_to_migrate: row.kind = WalkKind::migrate; break;
         case RmapOne::remove_migration_pte:
-        case RmapOne::damon_mkold:
-            row.kind = WalkKind::all;
-            break;
+        case RmapOne::damon_mkold: row.kind = WalkKind::all; break;
         case RmapOne::damon_young:
             // It ends at the first mapping that was used, which no other kind of walk does.
             if (!walk.exhausted) {
