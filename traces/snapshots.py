@@ -120,5 +120,6 @@ class SnapshotArchive:
         except (tarfile.TarError, EOFError, pa.ArrowException) as error:
             raise TraceFormatError(f"damaged archive: {error}", path=self.path) from error
         except OSError as error:
-            reason = error.strerror or f"damaged archive: {error}"
-            raise RmapReplayError(f"{self.path}: {reason}") from error
+            if error.strerror is None:  # of pyarrow's decompression
+                raise TraceFormatError(f"damaged archive: {error}", path=self.path) from error
+            raise RmapReplayError(f"{self.path}: {error.strerror}") from error
