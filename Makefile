@@ -56,11 +56,10 @@ corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
 
 .PHONY: bench
-bench: $(VENV)/build-tools  ## time the core; one line of JSON per figure
+bench: $(VENV)/build-tools  ## time the core: medians, ratios, instructions per event
 	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null
 	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
-	@for model in anon_vma cow; do for what in faults fork walk memory; do \
-	    $(BUILD)/bench/bench $$what $$model || exit 1; done; done
+	@$(BIN)/python benchmarks/run.py $(BUILD)/bench/bench $(ROUNDS)
 
 .PHONY: clean
 clean:  ## remove everything that was built

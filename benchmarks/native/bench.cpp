@@ -7,6 +7,7 @@
 //   bench fork MODEL              copying many pages, and many VMAs
 //   bench walk MODEL              walks over few and many sharers
 //   bench memory MODEL            bytes per live page and per live VMA
+//   bench replay MODEL [events]   the mix of `faults` and nothing else, for profilers
 #include <malloc.h>
 
 #include <chrono>
@@ -152,6 +153,17 @@ u64 dictionary(const std::vector<Event>& job, u64 rounds) {
     return folios;
 }
 
+// The engine alone, for profilers.
+void replay(const char* model, u64 events) {
+    Bench b(model);
+    b.run(b.event(Op::exec, 1));
+    const std::vector<Event> job = compile_job(b);
+    for (u64 done = 0; done < events; done += job.size())
+        for (const Event& e : job) b.run(e);
+    std::printf("{\"bench\":\"replay\",\"model\":\"%s\",\"events\":%llu}\n", model,
+                static_cast<unsigned long long>(b.machine->totals().events));
+}
+
 void faults(const char* model, u64 events) {
     Bench b(model);
     b.run(b.event(Op::exec, 1));
@@ -168,13 +180,14 @@ void faults(const char* model, u64 events) {
     const double baseline = ns_since(start) / static_cast<double>(rounds * job.size());
     u64 anomalies = 0;
     for (u64 n : b.machine->totals().anomalies) anomalies += n;
-    std::printf("{\"bench\":\"faults\",\"model\":\"%s\",\"events\":%llu,\"fault_share\":%.3f,"
-                "\"ns_per_event\":%.2f,\"million_events_per_second\":%.2f,"
-                "\"dictionary_ns_per_event\":%.2f,\"ratio\":%.3f,\"anomalies\":%llu,\"kept\":%llu}\n",
-                model, static_cast<unsigned long long>(rounds * job.size()),
-                static_cast<double>(fault_rows) / static_cast<double>(job.size()), engine,
-                1e3 / engine, baseline, engine / baseline,
-                static_cast<unsigned long long>(anomalies), static_cast<unsigned long long>(kept));
+    std::printf(
+        "{\"bench\":\"faults\",\"model\":\"%s\",\"events\":%llu,\"fault_share\":%.3f,"
+        "\"ns_per_event\":%.2f,\"million_events_per_second\":%.2f,"
+        "\"dictionary_ns_per_event\":%.2f,\"ratio\":%.3f,\"anomalies\":%llu,\"kept\":%llu}\n",
+        model, static_cast<unsigned long long>(rounds * job.size()),
+        static_cast<double>(fault_rows) / static_cast<double>(job.size()), engine, 1e3 / engine,
+        baseline, engine / baseline, static_cast<unsigned long long>(anomalies),
+        static_cast<unsigned long long>(kept));
 }
 
 void fork_one(const char* model, const char* what, u64 vmas, u64 pages_per_vma, int rounds) {
@@ -202,12 +215,13 @@ void fork_one(const char* model, const char* what, u64 vmas, u64 pages_per_vma, 
     std::memcpy(to.data(), from.data(), to.size() * sizeof(u32));
     const double copy = ns_since(start);
     const double n = static_cast<double>(vmas * pages_per_vma), v = static_cast<double>(vmas);
-    std::printf("{\"bench\":\"fork %s\",\"model\":\"%s\",\"vmas\":%llu,\"pages\":%llu,"
-                "\"first_ns_per_page\":%.2f,\"ns_per_page\":%.2f,\"ns_per_vma\":%.1f,"
-                "\"exit_ns_per_page\":%.2f,\"memcpy_ns_per_page\":%.3f,\"check\":%u}\n",
-                what, model, static_cast<unsigned long long>(vmas),
-                static_cast<unsigned long long>(vmas * pages_per_vma), first / n, best / n,
-                best / v, exits / n, copy / n, to.back());
+    std::printf(
+        "{\"bench\":\"fork %s\",\"model\":\"%s\",\"vmas\":%llu,\"pages\":%llu,"
+        "\"first_ns_per_page\":%.2f,\"ns_per_page\":%.2f,\"ns_per_vma\":%.1f,"
+        "\"exit_ns_per_page\":%.2f,\"memcpy_ns_per_page\":%.3f,\"check\":%u}\n",
+        what, model, static_cast<unsigned long long>(vmas),
+        static_cast<unsigned long long>(vmas * pages_per_vma), first / n, best / n, best / v,
+        exits / n, copy / n, to.back());
 }
 
 void walk(const char* model, i32 sharers) {
@@ -228,11 +242,12 @@ void walk(const char* model, i32 sharers) {
         }
     const double took = ns_since(start);
     const Totals& t = b.machine->totals();
-    std::printf("{\"bench\":\"walk\",\"model\":\"%s\",\"sharers\":%d,\"walks\":%llu,"
-                "\"ns_per_walk\":%.1f,\"ns_per_visit\":%.2f,\"misses\":%llu}\n",
-                model, sharers, static_cast<unsigned long long>(t.walks),
-                took / static_cast<double>(t.walks), took / static_cast<double>(t.visits),
-                static_cast<unsigned long long>(t.misses));
+    std::printf(
+        "{\"bench\":\"walk\",\"model\":\"%s\",\"sharers\":%d,\"walks\":%llu,"
+        "\"ns_per_walk\":%.1f,\"ns_per_visit\":%.2f,\"misses\":%llu}\n",
+        model, sharers, static_cast<unsigned long long>(t.walks),
+        took / static_cast<double>(t.walks), took / static_cast<double>(t.visits),
+        static_cast<unsigned long long>(t.misses));
 }
 
 void memory(const char* model, const char* what, u64 vmas, u64 pages_per_vma, i32 children) {
@@ -248,23 +263,26 @@ void memory(const char* model, const char* what, u64 vmas, u64 pages_per_vma, i3
     for (i32 i = 0; i < children; ++i) b.run(b.fork(1, 2 + i));
     const double bytes = static_cast<double>(resident_bytes() - before);
     const double mms = 1.0 + children;
-    std::printf("{\"bench\":\"memory %s\",\"model\":\"%s\",\"bytes_per_page\":%.2f,"
-                "\"bytes_per_vma\":%.1f,\"machine_bytes\":%llu}\n",
-                what, model, bytes / (mms * static_cast<double>(vmas * pages_per_vma)),
-                bytes / (mms * static_cast<double>(vmas)),
-                static_cast<unsigned long long>(b.machine->memory_bytes()));
+    std::printf(
+        "{\"bench\":\"memory %s\",\"model\":\"%s\",\"bytes_per_page\":%.2f,"
+        "\"bytes_per_vma\":%.1f,\"machine_bytes\":%llu}\n",
+        what, model, bytes / (mms * static_cast<double>(vmas * pages_per_vma)),
+        bytes / (mms * static_cast<double>(vmas)),
+        static_cast<unsigned long long>(b.machine->memory_bytes()));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc < 3) {
-        std::fprintf(stderr, "usage: bench faults|fork|walk|memory MODEL [events]\n");
+        std::fprintf(stderr, "usage: bench faults|fork|walk|memory|replay MODEL [events]\n");
         return 2;
     }
     const std::string what = argv[1];
     const char* model = argv[2];
-    if (what == "faults") {
+    if (what == "replay") {
+        replay(model, argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1'000'000);
+    } else if (what == "faults") {
         faults(model, argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 10'000'000);
     } else if (what == "fork") {
         fork_one(model, "pages", 1, 1 << 18, 5);

@@ -31,7 +31,9 @@ void Machine::State::fault(AddressSpace& mm, const Event& e) {
 
 void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
     Vma* vma = mm.vmas.lookup(e.addr);
-    begin_operation(Op::fault, e.pid);
+    // Only stack growth and the first fault of a VMA can change the structures.
+    const bool reported = !vma || (!vma->anon_vma && (e.write || facts.thp != ThpMode::never));
+    if (reported) begin_operation(Op::fault, e.pid);
     if (!vma) {
         Vma* above = mm.vmas.find(e.addr);
         if (above && (above->flags & VM_GROWSDOWN) && expand_downwards(mm, *above, e.addr))
@@ -44,7 +46,7 @@ void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
         anomaly(Anomaly::fault_access_denied);
     else
         handle_fault(mm, *vma, page_down(e.addr), e.write, e.present, e.order);
-    end_operation();
+    if (reported) end_operation();
 }
 
 // handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown;
