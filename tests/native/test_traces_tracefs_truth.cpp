@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "tests/native/check.hpp"
+#include "tests/native/damage.hpp"
 #include "tests/native/tracefs_text.hpp"
 
 using namespace tracefs_text;
@@ -252,4 +253,32 @@ TEST_CASE("the same answer however the text is cut") {
         CHECK(cut.stats.lines == whole.stats.lines);
     }
     CHECK(parse(text.substr(0, text.size() - 1)).bursts == whole.bursts);
+}
+
+TEST_CASE("tracefs: damaged text never breaks the parser") {
+    const std::string text =
+        start() + event(10, 7, "mm_dup", "mm=0xa2 oldmm=0xa1") +
+        event(11, 7, "av_fork", "vma=0xb5 pvma=0xb0") + av_free(12, 7, "0xc5") +
+        event(13, 7, "av_forkx", "vma=0xb5 ret=0") + event(14, 7, "mm_dupx", "mm=0xa2 ret=0") +
+        new_task(15, 7, 8, "1200000") + fault(16, 8, "0xa2", "0x5000", "0x41") +
+        vma_new(18, 7, "0xa1", "0xb0") + avc_ins(19, 7, "0xe0", "0xc0", "0xa1", "0xc0", "0xc0") +
+        avc_ins(20, 7, "0xe1", "0xc1", "0xa2", "0xc0", "0xc0") + whole_walk(21, 5, "v_rmig") +
+        at(30, 7, "sys_mmap(addr: 0, len: 0x2000, prot: 3, flags: 0x22, fd: 0xffffffff, off: 0)") +
+        event(31, 7, "mmap",
+              "file=0x0 addr=0x0 len=0x2000 prot=0x3 flags=0x22 pgoff=0x0 ret=0x5000") +
+        at(32, 7, "sys_mmap -> 0x5000") + unlink(33, 7) + avc_rm(34, 7, "0xe0") +
+        avc_rm(35, 7, "0xe1") + av_free(36, 7, "0xc1") + exec_from(37, 7, "0xa4") +
+        vma_map(39, 7, "0xa4", "0x7000", "0x28000", "0x100173", "0xde") + exec_to(40, 7) +
+        at(42, 8, "sched_process_exit: comm=a pid=8 prio=120 group_dead=true") +
+        event(43, 8, "mm_exit", "mm=0xa2");
+    const u64 whole = parse(text).stats.lines;
+    Damage damage;
+    u64 lines = 0;
+    for (int i = 0; i < 2000; ++i) {
+        const std::string damaged = damage(text);
+        const Parsed parsed = parse(damaged, 1 + damage.random(200));
+        CHECK(parse(damaged).rows == parsed.rows);
+        lines += parsed.stats.lines;
+    }
+    CHECK(lines > 1900 * whole);
 }
