@@ -13,8 +13,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
 SOURCES := $(shell find src traces replay rmap_models cli \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' \) 2>/dev/null)
-CXX_CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
-SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
+CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 
 .PHONY: help

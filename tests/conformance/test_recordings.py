@@ -71,7 +71,7 @@ def test_only_the_design_as_written_misses(name: str) -> None:
 def test_recordings_leave_nothing_alive_and_nothing_unexplained() -> None:
     for name in RECORDINGS:
         summary = rr.replay(CORPUS / f"{name}.parquet", ["anon_vma", "cow"]).summary
-        # The rmap selftest unmaps a range that another thread has just unmapped.
+        # The rmap selftest unmaps a page at address 0, where nothing is.
         assert summary["anomalies"] == ({"munmap_nothing": 1} if name == "rmap" else {})
         for model in summary["models"].values():
             assert all(kind["live"] == 0 for kind in model["objects"].values())
