@@ -169,18 +169,45 @@ def _print_model(found: Summary) -> None:
         ],
     )
     print()
+    _print_operations(found)
+
+
+def _print_operations(found: Summary) -> None:
+    """What each operation did to the structures: objects, then the model's counters. Operations
+    and counters that stayed at nothing are left out; the summary as JSON has them."""
+    costly = {
+        op: costs
+        for op, costs in found["operations"].items()
+        if any(
+            (*costs["allocated"].values(), *costs["freed"].values(), *costs["counters"].values())
+        )
+    }
     kinds = list(found["objects"])
-    counters = list(next(iter(found["operations"].values()), {"counters": {}})["counters"])
     print_table(
-        ["operations", "calls", *kinds, *counters],
+        ["operations", "calls", *kinds],
         [
             [
                 op,
                 costs["calls"],
                 *(_flow(costs["allocated"][kind], costs["freed"][kind]) for kind in kinds),
-                *(costs["counters"][name] for name in counters),
             ]
-            for op, costs in found["operations"].items()
+            for op, costs in costly.items()
+        ],
+    )
+    counters = [
+        name
+        for name in next(iter(costly.values()), {"counters": {}})["counters"]
+        if any(costs["counters"][name] for costs in costly.values())
+    ]
+    if not counters:
+        return
+    print()
+    print_table(
+        ["operations", *counters],
+        [
+            [op, *(costs["counters"][name] or None for name in counters)]
+            for op, costs in costly.items()
+            if any(costs["counters"].values())
         ],
     )
 
