@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -79,6 +80,30 @@ def test_table_has_every_model_and_no_colour(cli, forking_trace):
         assert word in done.stdout
 
 
+@pytest.mark.parametrize(("columns", "rules"), [("200", True), ("40", False)])
+def test_a_terminal_has_ruled_tables_where_they_fit_and_never_cut_numbers(
+    cli_program, forking_trace, columns, rules
+):
+    ours, theirs = os.openpty()
+    done = subprocess.Popen(
+        [cli_program, "run", forking_trace, "-m", "anon_vma"],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": columns, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    os.close(ours)
+    assert done.wait() == 0
+    text = shown.decode()
+    assert ("──" in text) == rules
+    assert "…" not in text
+    assert "anon_vma_chain" in text
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -133,6 +158,16 @@ def test_a_truncated_trace_leaves_no_output(cli, forking_trace, tmp_path):
     line = one_error_line(cli("run", broken, "--model", "cow", "--out", tmp_path / "out"))
     assert line.startswith(str(broken))
     assert os.listdir(tmp_path) == ["broken.parquet"]
+
+
+def test_a_bad_row_far_in_is_named_and_leaves_no_output(cli, write_rows, tmp_path):
+    fault = {"op": "fault", "pid": 1, "addr": 0x1000, "write": True, "source": "user"}
+    rows = [{"op": "exec", "pid": 1, "time": 0}, *({**fault, "time": 9} for _ in range(50))]
+    trace = write_rows(tmp_path / "t.parquet", [*rows, {**fault, "time": 8}])
+    done = cli("run", trace, "-m", "cow", "--batch-size", "10", "--out", tmp_path / "out")
+    line = one_error_line(done)
+    assert line.startswith(f"{trace}, row 51, column time")
+    assert os.listdir(tmp_path) == ["t.parquet"]
 
 
 def test_anomalies_fail_only_under_strict(cli, write_rows, tmp_path):
@@ -213,6 +248,21 @@ def test_same_bytes_whatever_the_batches_threads_and_hash_seed(cli, forking_trac
     assert found[0]["walks.parquet"]
     for other in found[1:]:
         assert other == found[0]
+
+
+def test_same_bytes_where_tables_are_cut_within_a_batch(cli, tmp_path):
+    redis = Path(__file__).parents[2] / "traces" / "corpus" / "redis.parquet"
+    found = []
+    for i, options in enumerate([[], ["--batch-size", "1000", "--threads", "1"]]):
+        done = cli(
+            "run", redis, "-m", "anon_vma", "-m", "cow", "--out", tmp_path / str(i), *options
+        )
+        assert done.returncode == 0
+        found.append(outputs(tmp_path / str(i)))
+    assert found[0] == found[1]
+    walks = pq.ParquetFile(tmp_path / "0" / "walks.parquet")
+    assert walks.metadata.num_row_groups > 2
+    assert walks.metadata.row_group(0).num_rows == 1 << 16
 
 
 def test_results_are_replaced_only_by_force(cli, forking_trace, tmp_path):
