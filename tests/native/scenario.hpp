@@ -36,14 +36,16 @@ class Replay {
   public:
     explicit Replay(std::string_view model, Kernel kernel = Kernel::v7_3,
                     ThpMode thp = ThpMode::never,
-                    std::vector<std::pair<std::string, std::string>> params = {}) {
+                    std::vector<std::pair<std::string, std::string>> params = {},
+                    std::string_view walks = "none", u64 rows = 0) {
         const ModelEntry* entry = find_model(model);
         if (!entry) throw std::invalid_argument("no model " + std::string(model));
         model_ = entry->make(ModelParams{kernel, std::move(params)}, costs);
         TraceFacts facts;
         facts.kernel = kernel;
         facts.thp = thp;
-        machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy("none"), log);
+        facts.rows = rows;
+        machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy(walks), log);
         machine->record_visits(true);
     }
 
@@ -131,8 +133,7 @@ class Replay {
             seen += (seen.empty() ? "" : " ") + std::to_string(v.pid) + (v.hits ? "+" : "-");
         return seen;
     }
-    // VMAs of a process as "start-end", in pages relative to base; found through the visits of an
-    // address is not possible, so this counts live vm_area_structs.
+    // Live vm_area_structs, of all processes.
     u64 vmas() const { return costs.live[kVmAreaStruct]; }
     u64 anomalies() const {
         u64 sum = 0;
