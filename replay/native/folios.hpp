@@ -52,6 +52,7 @@ class FolioTable {
         --live_;
     }
     u64 live() const { return live_; }
+    u32 made() const { return made_; }  // entries are kFirst .. kFirst + made - 1
     void unmark_all() {
         for (u32 i = 0; i < made_; ++i) chunks_[i / kChunk][i % kChunk].marked = 0;
     }

@@ -185,7 +185,7 @@ void Machine::State::apply(const Event& e) {
 
 void Machine::State::finish() {
     if (seq) --seq;  // what happens now happens at the last row
-    if (policy.when == WalkPolicy::When::end) scan();
+    if (policy.when == WalkPolicy::When::end) scan(policy.kind);
     recorder.memory(
         MemoryRecord{seq, time, costs.live, private_pages + folios.live(), anon_ptes, mms.size()});
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "replay/native/recorder.hpp"
 #include "rmap_models/native/model.hpp"
@@ -62,6 +63,15 @@ struct Totals {
     std::array<u64, static_cast<std::size_t>(Anomaly::count)> first_anomaly{};  // row, if any
 };
 
+// One page of an mm that maps an anonymous folio. Folios have no name of their own: one is called
+// after the first of its mappings in the order of AnonMapping lists, the same under every model.
+struct AnonMapping {
+    u32 mm = 0;    // Mm::serial
+    u64 addr = 0;  // of the page
+    u64 folio = 0;  // mm serial << 36 | virtual page of the folio's first mapping
+    bool operator==(const AnonMapping&) const = default;
+};
+
 class Machine {
   public:
     // `costs` must be the ledger the model was made with.
@@ -77,6 +87,16 @@ class Machine {
     const Totals& totals() const;
     const std::array<OpCosts, kOpNames.size()>& operations() const;
     u64 memory_bytes() const;  // bytes of the machine's own state, for benchmarks
+
+    // For verification; each takes time in proportion to everything that lives.
+    // Recounts VMAs, page tables, folios and tasks. Throws std::logic_error that names the first
+    // invariant found broken. The model's own invariants are the model's to check.
+    void validate() const;
+    void walk_all(WalkKind kind);  // walks every live anonymous folio once, now
+    std::vector<const Mm*> mms() const;  // all that live, in order of creation
+    const Mm* mm_of(i32 pid) const;  // of a living process, else null
+    // All of them, by mm in order of creation, then by address.
+    std::vector<AnonMapping> anon_mappings() const;
 
   private:
     struct State;

@@ -50,6 +50,7 @@ class Slab {
         return used_++;
     }
     void give(u32 handle) { free_.push_back(handle); }
+    u64 live() const { return used_ - free_.size(); }  // taken and not given back
     T& operator[](u32 handle) { return chunks_[handle / kChunk][handle % kChunk]; }
     const T& operator[](u32 handle) const { return chunks_[handle / kChunk][handle % kChunk]; }
     u64 bytes() const { return chunks_.size() * kChunk * sizeof(T) + free_.capacity() * 4; }

@@ -7,6 +7,7 @@
 //   pages.cpp     faults, CoW, zapping, fork's copy of page tables (mm/memory.c, huge_memory.c)
 //   process.cpp   fork, exec, exit                (kernel/fork.c, fs/exec.c)
 //   walk.cpp      rmap walks and their policies
+//   validate.cpp  invariants, recounted
 //   machine.cpp   one event to the part it concerns
 #pragma once
 
@@ -21,6 +22,15 @@
 
 namespace rmapreplay {
 
+// ksm_compatible(): what KSM may merge, private file mappings included.
+inline constexpr bool ksm_compatible(u64 flags) {
+    return !(flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB));
+}
+// Shared anonymous memory is a file of its own, made by shmem_zero_setup(); so are vdso and vvar.
+inline constexpr u32 kShmemFiles = 0x80000000, kSpecialFiles = 0xc0000000;
+inline constexpr bool is_anon_shmem(u32 file) {
+    return file >= kShmemFiles && file < kSpecialFiles;
+}
 inline constexpr u64 page_down(u64 addr) { return addr & ~(kPageSize - 1); }
 inline constexpr u64 page_up(u64 addr) { return page_down(addr + kPageSize - 1); }
 inline constexpr u64 kTaskSize = (u64{1} << 47) - kPageSize;  // STACK_TOP_MAX on x86-64
@@ -29,10 +39,11 @@ struct AddressSpace : Mm {
     PageTable pages;
     u64 brk = 0;        // as brk() last returned it; 0: not known yet
     u64 brk_start = 0;  // where the heap begins
-    u64 def_flags = 0;  // mlockall(MCL_FUTURE), KSM for all
+    u64 def_flags = 0;  // mlockall(MCL_FUTURE)
     u64 anon_ptes = 0;  // entries that map anonymous folios
     u32 users = 0;      // tasks
     bool thp_disabled = false;    // PR_SET_THP_DISABLE
+    bool ksm_merge_any = false;   // PR_SET_MEMORY_MERGE
     Vma* exec_stack = nullptr;    // exec's stack before it is moved into place
 };
 
@@ -76,6 +87,7 @@ struct MmapRequest {
     u64 flags = 0;
     u32 file = 0;
     bool just_expand = false;  // only grow the VMA to the left (do_brk_flags())
+    u64 prev_above = 0;  // do not join a VMA that ends here or below
 };
 
 struct Machine::State {
@@ -132,6 +144,9 @@ struct Machine::State {
     bool munmap(AddressSpace& mm, u64 start, u64 end);  // whether anything was mapped
     Vma* mmap_region(AddressSpace& mm, const MmapRequest& request);
     u64 vm_flags_for(const AddressSpace& mm, u64 prot, u64 map_flags) const;
+    static u64 ksm_vma_flags(const AddressSpace& mm, u64 flags) {
+        return mm.ksm_merge_any && ksm_compatible(flags) ? flags | VM_MERGEABLE : flags;
+    }
     void do_mmap(AddressSpace& mm, const Event& e);
     void do_brk(AddressSpace& mm, const Event& e);
     bool expand_downwards(AddressSpace& mm, Vma& vma, u64 addr);
@@ -163,7 +178,7 @@ struct Machine::State {
     bool new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, unsigned order);
     void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
     bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
-    void populate(AddressSpace& mm, u64 start, u64 end);
+    void populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors = false);
     void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
     void zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards);
     void zap_huge(AddressSpace& mm, PteLeaf& leaf);
@@ -188,10 +203,14 @@ struct Machine::State {
     void do_mapping(const Event& e);
     void setup_arg_pages(AddressSpace& mm, u64 start, u64 end);
 
+    // ---- validate.cpp ----
+    void validate();
+    std::vector<AnonMapping> anon_mappings();
+
     // ---- walk.cpp ----
     void recorded_walk(const Event& e);
     void policy_walks();  // those due at this event
-    void scan();
+    void scan(WalkKind kind);
     void reclaim_step();
     void sample_walk();
     void walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma, WalkKind kind);

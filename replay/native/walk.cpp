@@ -263,9 +263,9 @@ void Machine::State::policy_walks() {
         switch (policy.when) {
             case When::scan:
                 ++scans_done;
-                scan();
+                scan(policy.kind);
                 break;
-            case When::every: scan(); break;
+            case When::every: scan(policy.kind); break;
             case When::reclaim: reclaim_step(); break;
             case When::sample:
                 ++sample_next;
@@ -279,7 +279,7 @@ void Machine::State::policy_walks() {
 }
 
 // Every live anonymous folio once, by mm in order of creation, then by address.
-void Machine::State::scan() {
+void Machine::State::scan(WalkKind kind) {
     folios.unmark_all();
     for (const auto& mm : mms)
         for (std::size_t i = 0; i < mm->vmas.size(); ++i) {
@@ -293,7 +293,7 @@ void Machine::State::scan() {
                                                 if (folio(pte).marked) return;
                                                 folio(pte).marked = 1;
                                             }
-                                            walk_page(*mm, addr, pte, vma, policy.kind);
+                                            walk_page(*mm, addr, pte, vma, kind);
                                         };
                                         if (leaf.huge)
                                             walk(base, leaf.huge);
