@@ -34,6 +34,21 @@ enum : i32 {
     MADV_GUARD_REMOVE = 103,
 };
 
+// What madvise_vma_behavior() refuses with EINVAL, which ends the call there.
+bool refused(const Vma& vma, i32 advice) {
+    const u64 flags = vma.flags;
+    switch (advice) {
+        case MADV_DONTNEED: return !(flags & VM_HUGETLB) && (flags & (VM_LOCKED | VM_PFNMAP));
+        case MADV_DONTNEED_LOCKED: return !(flags & VM_HUGETLB) && (flags & VM_PFNMAP);
+        case MADV_GUARD_INSTALL: return flags & (VM_SPECIAL | VM_HUGETLB | VM_LOCKED);
+        case MADV_GUARD_REMOVE: return flags & (VM_SPECIAL | VM_HUGETLB);
+        case MADV_DOFORK: return flags & VM_SPECIAL;
+        case MADV_DODUMP: return !(flags & VM_HUGETLB) && (flags & VM_SPECIAL);
+        case MADV_WIPEONFORK: return vma.file || (flags & VM_SHARED);
+        default: return false;
+    }
+}
+
 // madvise_update_vma(): the flags an advice leads to, or the old ones.
 u64 advised(u64 flags, i32 advice) {
     switch (advice) {
@@ -41,12 +56,12 @@ u64 advised(u64 flags, i32 advice) {
         case MADV_RANDOM: return (flags & ~VM_SEQ_READ) | VM_RAND_READ;
         case MADV_SEQUENTIAL: return (flags & ~VM_RAND_READ) | VM_SEQ_READ;
         case MADV_DONTFORK: return flags | VM_DONTCOPY;
-        case MADV_DOFORK: return flags & VM_SPECIAL ? flags : flags & ~VM_DONTCOPY;
+        case MADV_DOFORK: return flags & ~VM_DONTCOPY;
         case MADV_WIPEONFORK: return flags | VM_WIPEONFORK;
         case MADV_KEEPONFORK: return flags & ~VM_WIPEONFORK;
         case MADV_DONTDUMP: return flags | VM_DONTDUMP;
         case MADV_DODUMP: return flags & ~VM_DONTDUMP;
-        case MADV_MERGEABLE: return flags | VM_MERGEABLE;
+        case MADV_MERGEABLE: return ksm_compatible(flags) ? flags | VM_MERGEABLE : flags;
         case MADV_UNMERGEABLE: return flags & ~VM_MERGEABLE;
         case MADV_HUGEPAGE: return (flags & ~VM_NOHUGEPAGE) | VM_HUGEPAGE;
         case MADV_NOHUGEPAGE: return (flags & ~VM_HUGEPAGE) | VM_NOHUGEPAGE;
@@ -67,12 +82,20 @@ Vma* Machine::State::change_flags(AddressSpace& mm, Vma* vma, u64 start, u64 end
 }
 
 void Machine::State::do_mprotect(AddressSpace& mm, const Event& e) {
+    constexpr u32 PROT_GROWSDOWN = 0x01000000;
+    constexpr i32 kEacces = 13;
     const u64 end = e.addr + page_up(e.len);
+    u64 start = e.addr;
+    if (e.prot & PROT_GROWSDOWN) {  // from the start of the stack that this is in
+        const Vma* vma = mm.vmas.find(start);
+        if (!vma || vma->start >= end || !(vma->flags & VM_GROWSDOWN)) return;
+        start = vma->start;
+    }
     u64 access = 0;
     if (e.prot & 1) access |= VM_READ;
     if (e.prot & 2) access |= VM_WRITE;
     if (e.prot & 4) access |= VM_EXEC;
-    for (u64 at = e.addr; at < end;) {
+    for (u64 at = start; at < end;) {
         Vma* vma = mm.vmas.lookup(at);
         if (!vma) {  // ENOMEM at a hole, with everything before it done
             if (!e.error) anomaly(Anomaly::protect_hole);
@@ -80,6 +103,11 @@ void Machine::State::do_mprotect(AddressSpace& mm, const Event& e) {
         }
         const u64 until = std::min(vma->end, end);
         const u64 old = vma->flags;
+        // The first that may not have this access. How a shared file was opened is known only by
+        // this very error.
+        if (e.error == kEacces &&
+            ((access & ~(old >> 4)) || (access & VM_WRITE && old & VM_SHARED)))
+            return;
         u64 flags = (old & ~VM_ACCESS_FLAGS) | access;
         // mprotect_fixup(): becoming writable charges private memory; that is undone only while an
         // anonymous mapping has no pages.
@@ -93,7 +121,8 @@ void Machine::State::do_mprotect(AddressSpace& mm, const Event& e) {
             split_huge_at(mm, at);
             split_huge_at(mm, until);
             vma = change_flags(mm, vma, at, until, flags);
-            if ((old & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED && (flags & VM_WRITE))
+            if ((old & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED &&
+                (flags & (VM_WRITE | VM_LOCKONFAULT)) == VM_WRITE)
                 populate_vma(mm, *vma, at, until, true);
         }
         at = until;
@@ -124,19 +153,14 @@ void Machine::State::do_madvise(AddressSpace& mm, const Event& e) {
         }
         if (vma->start > at) hole = true;  // passed over; the call ends with ENOMEM
         at = std::max(at, vma->start);
+        if (refused(*vma, e.advice)) return;
         const u64 until = std::min(vma->end, end);
         switch (e.advice) {
             case MADV_DONTNEED:
-                if (!(vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)))
-                    zap_range(mm, *vma, at, until, true);
-                break;
             case MADV_DONTNEED_LOCKED:
-                if (!(vma->flags & (VM_PFNMAP | VM_HUGETLB))) zap_range(mm, *vma, at, until, true);
+                if (!(vma->flags & VM_HUGETLB)) zap_range(mm, *vma, at, until, true);
                 break;
-            case MADV_GUARD_INSTALL:
-                if (!(vma->flags & (VM_SPECIAL | VM_HUGETLB | VM_LOCKED)))
-                    install_guards(mm, *vma, at, until);
-                break;
+            case MADV_GUARD_INSTALL: install_guards(mm, *vma, at, until); break;
             case MADV_GUARD_REMOVE: remove_guards(mm, at, until); break;
             default:
                 // MADV_FREE leaves pages mapped until reclaim takes them; MADV_COLD, PAGEOUT,
@@ -153,6 +177,14 @@ void Machine::State::do_madvise(AddressSpace& mm, const Event& e) {
 void Machine::State::do_mlock(AddressSpace& mm, u64 start, u64 len, u64 flags, bool failed) {
     const u64 end = page_up(start + len);
     start = page_down(start);
+    if (failed) {
+        // ENOMEM for a hole or for what cannot be populated comes after the flags are set;
+        // without either it was RLIMIT_MEMLOCK, which is looked at first.
+        u64 at = start;
+        for (const Vma* vma; at < end; at = vma->end)
+            if (vma = mm.vmas.lookup(at); !vma || !(vma->flags & VM_ACCESS_FLAGS)) break;
+        if (at >= end) return;
+    }
     for (u64 at = start; at < end;) {
         Vma* vma = mm.vmas.lookup(at);
         if (!vma) {
@@ -164,7 +196,8 @@ void Machine::State::do_mlock(AddressSpace& mm, u64 start, u64 len, u64 flags, b
             change_flags(mm, vma, at, until, (vma->flags & ~kLockedMask) | flags);
         at = until;
     }
-    if ((flags & VM_LOCKED) && !failed) populate(mm, start, end);
+    // Also of a call that fails with ENOMEM here: populating ends at what is not accessible.
+    if (flags & VM_LOCKED) populate(mm, start, end, true);
 }
 
 void Machine::State::do_mlockall(AddressSpace& mm, u64 flags) {
@@ -209,19 +242,22 @@ void Machine::State::do_prctl(AddressSpace& mm, const Event& e) {
     switch (e.flags) {
         case PR_SET_THP_DISABLE: mm.thp_disabled = e.addr != 0; break;
         case PR_SET_MEMORY_MERGE:
-            mm.def_flags = e.addr ? mm.def_flags | VM_MERGEABLE : mm.def_flags & ~VM_MERGEABLE;
+            // ksm_enable_merge_any(), ksm_disable_merge_any(): nothing is merged or split.
+            if (mm.ksm_merge_any == (e.addr != 0)) break;
+            mm.ksm_merge_any = e.addr != 0;
             for (u64 at = 0; Vma* vma = mm.vmas.find(at); at = vma->end)
-                if (!vma->file && !(vma->flags & (VM_SPECIAL | VM_SHARED)))
-                    vma->flags = e.addr ? vma->flags | VM_MERGEABLE : vma->flags & ~VM_MERGEABLE;
+                vma->flags = ksm_vma_flags(mm, vma->flags & ~VM_MERGEABLE) |
+                             (e.addr ? vma->flags & VM_MERGEABLE : 0);
             break;
-        case PR_SET_VMA: {
+        case PR_SET_VMA: {  // stops with EBADF at a file
             const u64 end = e.addr + page_up(e.len);
             for (u64 at = e.addr; at < end;) {
                 Vma* vma = mm.vmas.find(at);
                 if (!vma || vma->start >= end) break;
                 at = std::max(at, vma->start);
                 const u64 until = std::min(vma->end, end);
-                if (!vma->file && vma->anon_name != e.new_addr) {
+                if (vma->file && !is_anon_shmem(vma->file)) break;
+                if (vma->anon_name != e.new_addr) {
                     VmaMerge vmg = modify_request(mm, vma, at, until);
                     vmg.anon_name = e.new_addr;
                     vma_modify(vmg)->anon_name = e.new_addr;

@@ -223,14 +223,15 @@ bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
 
 // ---- populate ----
 
-// __mm_populate(): holes are passed over.
-void Machine::State::populate(AddressSpace& mm, u64 start, u64 end) {
+// __mm_populate(): holes are passed over, and unless it is for mlock() what is not accessible too.
+void Machine::State::populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors) {
     for (u64 at = start; at < end;) {
         Vma* vma = mm.vmas.find(at);
         if (!vma || vma->start >= end) return;
         at = std::max(at, vma->start);
         const u64 until = std::min(vma->end, end);
         // populate_vma_page_range(): write faults break CoW in private writable mappings.
+        if (stop_at_errors && !(vma->flags & (VM_LOCKONFAULT | kAccessible))) return;
         if (!(vma->flags & VM_LOCKONFAULT))
             populate_vma(mm, *vma, at, until, (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE);
         at = until;
@@ -327,9 +328,10 @@ void Machine::State::split_huge_at(AddressSpace& mm, u64 addr) {
 
 // ---- guards ----
 
-// madvise_guard_install(): what was mapped goes, and the VMA counts as faulted.
+// madvise_guard_install(): what was mapped goes, and the VMA counts as faulted. Since v7.x only
+// anonymous ones do: there VM_MAYBE_GUARD makes fork copy the markers.
 void Machine::State::install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 end) {
-    anon_vma_prepare(vma);
+    if (!vma.file || facts.kernel < Kernel::v7_3) anon_vma_prepare(vma);
     zap_range(mm, vma, start, end, false);
     for (u64 at = start; at < end; at += kPageSize)
         PageTable::set(store, *mm.pages.make_leaf(store, at), PageTable::page_of(at), kGuard);
@@ -349,7 +351,7 @@ void Machine::State::remove_guards(AddressSpace& mm, u64 start, u64 end) {
 
 // copy_page_range(): every anonymous page becomes shared, and is no longer known to be exclusive.
 void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, const Vma& vma) {
-    const Home home = model.home(vma);
+    const Home home = vma.anon_vma ? model.home(vma) : Home{};  // unfaulted: guards alone
     u64 copied = 0;
     parent.pages.for_each_leaf(
         store, vma.start, vma.end, [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {

@@ -78,7 +78,7 @@ AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
     child->brk = parent.brk;
     child->brk_start = parent.brk_start;
     child->thp_disabled = parent.thp_disabled;
-    child->def_flags = parent.def_flags & VM_MERGEABLE;
+    child->ksm_merge_any = parent.ksm_merge_any;
     model.mm_fork_begin(*child, parent);
     const std::size_t n = parent.vmas.size();
     child->vmas.reserve(n);
@@ -92,7 +92,9 @@ AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
         const bool wipe = vma->flags & VM_WIPEONFORK;
         if (from.anon_vma && !wipe) model.anon_vma_fork(*vma, from);
         child->vmas.append(vma);
-        if (from.anon_vma && !wipe) copy_page_range(*child, parent, from);
+        // vma_needs_copy()
+        if ((from.anon_vma || (from.flags & VM_MAYBE_GUARD)) && !wipe)
+            copy_page_range(*child, parent, from);
     }
     model.mm_fork_end(*child, parent);
     return child;
@@ -105,17 +107,25 @@ AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
 void Machine::State::do_exec(const Event& e) {
     AddressSpace* mm = mm_alloc(e.pid);
     model.mm_init(*mm);
+    const bool known =
+        static_cast<std::size_t>(std::max(e.pid, 0)) < process_slot.size() && process_slot[e.pid];
+    if (known) {  // MMF_INIT_LEGACY_MASK: kept over execve()
+        const AddressSpace& old = *process_of(e.pid)->mm;
+        mm->thp_disabled = old.thp_disabled;
+        mm->ksm_merge_any = old.ksm_merge_any;
+    }
     Vma* stack = vma_alloc(*mm);
     stack->start = kTaskSize - kPageSize;
     stack->end = kTaskSize;
     stack->pgoff = stack->anon_pgoff = stack->start >> kPageShift;
-    stack->flags = kStackFlags | VM_RAND_READ | VM_SEQ_READ;  // VM_STACK_INCOMPLETE_SETUP
+    // VM_STACK_INCOMPLETE_SETUP
+    stack->flags = ksm_vma_flags(*mm, kStackFlags | VM_RAND_READ | VM_SEQ_READ);
     mm->vmas.insert(stack);
     mm->exec_stack = stack;
     handle_fault(*mm, *stack, stack->start, true, -1);
 
     mm->users = 1;
-    if (static_cast<std::size_t>(e.pid) < process_slot.size() && process_slot[e.pid]) {
+    if (known) {
         Process* process = process_of(e.pid);
         AddressSpace* old = process->mm;
         const u32 tasks = process->tasks;
@@ -200,7 +210,7 @@ void Machine::State::do_mapping(const Event& e) {
         case Special::uprobes:
             // Special mappings have operations of their own: each is a file that nobody shares.
             r.flags = (r.flags & ~VM_ACCOUNT) | VM_DONTEXPAND;
-            r.file = 0xc0000000u + ++shared_files;
+            r.file = kSpecialFiles + ++shared_files;
             break;
         case Special::heap:
         case Special::none: r.just_expand = anonymous; break;  // bss: do_brk_flags()

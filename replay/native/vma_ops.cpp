@@ -106,9 +106,11 @@ bool Machine::State::is_mergeable_vma(const VmaMerge& vmg, const Vma& vma) const
 }
 
 bool Machine::State::is_mergeable_anon_vma(const VmaMerge& vmg, const Vma& target) const {
-    // An unfaulted target would take over the source's links: not those of a fork child.
+    // An unfaulted target would take over the source's links: not those of a fork child, and before
+    // v6.15 none (its own empty list is not list_is_singular() either).
     if (!target.anon_vma && vmg.anon_vma)
-        return !is_fork_child(vmg.middle) && !is_fork_child(vmg.copied_from);
+        return facts.kernel > Kernel::v6_12 && !is_fork_child(vmg.middle) &&
+               !is_fork_child(vmg.copied_from);
     if (target.anon_vma && !vmg.anon_vma) return !is_fork_child(&target);
     return target.anon_vma == vmg.anon_vma;
 }
@@ -349,7 +351,7 @@ u64 Machine::State::vm_flags_for(const AddressSpace& mm, u64 prot, u64 map_flags
     // accountable_mapping()
     if ((flags & VM_WRITE) && !(flags & (VM_NORESERVE | VM_SHARED | VM_HUGETLB)))
         flags |= VM_ACCOUNT;
-    return flags;
+    return ksm_vma_flags(mm, flags);
 }
 
 // mmap_region(), and do_brk_flags() with just_expand.
@@ -369,6 +371,7 @@ Vma* Machine::State::mmap_region(AddressSpace& mm, const MmapRequest& r) {
     const std::size_t i = mm.vmas.lower(r.start);
     vmg.next = i < mm.vmas.size() ? mm.vmas.at(i) : nullptr;
     vmg.prev = i > 0 ? mm.vmas.at(i - 1) : nullptr;
+    if (vmg.prev && vmg.prev->end <= r.prev_above) vmg.prev = nullptr;
     Vma* vma = vma_merge_new_range(vmg);
     if (!vma) {
         vma = vma_alloc(mm);
@@ -396,7 +399,7 @@ void Machine::State::do_mmap(AddressSpace& mm, const Event& e) {
     const bool anonymous = e.flags & MAP_ANONYMOUS;
     const bool shared = r.flags & VM_SHARED;
     if (!anonymous) r.file = e.file;
-    if (anonymous && shared) r.file = 0x80000000u + ++shared_files;  // shmem_zero_setup()
+    if (anonymous && shared) r.file = kShmemFiles + ++shared_files;  // shmem_zero_setup()
     r.pgoff = anonymous ? (shared ? 0 : r.start >> kPageShift) : e.offset >> kPageShift;
     r.anon_pgoff = anon_pgoff_apart || r.file == 0 ? r.start >> kPageShift : r.pgoff;
     if (!(e.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))) {
@@ -425,9 +428,10 @@ void Machine::State::do_brk(AddressSpace& mm, const Event& e) {
             r.start = from;
             r.end = until;
             r.pgoff = r.anon_pgoff = from >> kPageShift;
-            r.flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_ACCOUNT |
-                      mm.def_flags;
+            r.flags = ksm_vma_flags(mm, VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC |
+                                            VM_ACCOUNT | mm.def_flags);
             r.just_expand = true;
+            r.prev_above = mm.brk_start;  // vma_prev_limit(): never the bss
             mmap_region(mm, r);
             if (r.flags & VM_LOCKED) populate(mm, from, until);
         }

@@ -11,8 +11,8 @@ using scenario::Y;
 namespace {
 
 constexpr u64 MAYMOVE = 1, FIXED = 2, DONTUNMAP = 4;
-constexpr i32 DONTNEED = 4, DONTFORK = 10, HUGEPAGE = 14, WIPEONFORK = 18, POPULATE_WRITE = 23,
-              GUARD_INSTALL = 102, GUARD_REMOVE = 103;
+constexpr i32 DONTNEED = 4, DONTFORK = 10, DOFORK = 11, HUGEPAGE = 14, WIPEONFORK = 18,
+              POPULATE_WRITE = 23, GUARD_INSTALL = 102, GUARD_REMOVE = 103;
 constexpr Kernel kKernels[] = {Kernel::v6_12, Kernel::v6_18, Kernel::v7_3};
 constexpr const char* kModels[] = {"anon_vma", "cow"};
 
@@ -342,6 +342,174 @@ TEST_CASE("a folio of the order that the trace tells, shared and copied page by 
         r.apply(e);
         CHECK(r.walk(1, X + 17 * kPageSize).substr(0, 2) == "1+");
         CHECK(r.log.walks.back().order == 0);
+    });
+}
+
+TEST_CASE("an unfaulted mapping takes over a faulted one's links only since 6.15") {
+    for (const char* model : kModels)
+        for (Kernel kernel : kKernels) {
+            Replay r = started(model, kernel);
+            r.mmap(1, X, 2);
+            r.mmap(1, X + 2 * kPageSize, 2, scenario::kProtRead);
+            r.write(1, X);
+            r.mprotect(1, X + 2 * kPageSize, 2, scenario::kProtRw);
+            CHECK(r.vmas() == 2u);  // the faulted one takes the other, under every kernel
+            r.mmap(1, Y, 2);
+            r.mmap(1, Y + 2 * kPageSize, 2);
+            r.madvise(1, Y + 2 * kPageSize, 2, DONTFORK);
+            r.write(1, Y + 2 * kPageSize);
+            r.madvise(1, Y + 2 * kPageSize, 2, DOFORK);
+            CHECK(r.vmas() == (kernel == Kernel::v6_12 ? 4u : 3u));
+            CHECK(r.walk(1, Y + 2 * kPageSize) == "1+");
+        }
+}
+
+TEST_CASE("the first growth of the heap does not join the bss below it") {
+    everywhere([](Replay& r) {
+        r.mmap(1, X - 4 * kPageSize, 4);
+        r.brk(1, X);
+        r.brk(1, X + kPageSize);
+        CHECK(r.vmas() == 3u);
+        r.brk(1, X + 2 * kPageSize);
+        CHECK(r.vmas() == 3u);
+    });
+}
+
+TEST_CASE("madvise ends at the first mapping that refuses it") {
+    everywhere([](Replay& r) {
+        r.mmap(1, X, 2);
+        r.mmap(1, X + 2 * kPageSize, 2, scenario::kProtRw, 0x2022 | scenario::kFixed);  // LOCKED
+        r.mmap(1, X + 4 * kPageSize, 2);
+        r.write(1, X, 6);
+        r.range(Op::madvise, 1, X, 6, 0, DONTNEED, 22);  // EINVAL
+        CHECK(r.walk(1, X) == "");
+        CHECK(r.walk(1, X + 2 * kPageSize) == "1+");
+        CHECK(r.walk(1, X + 4 * kPageSize) == "1+");
+        r.mmap(1, Y, 1, scenario::kProtRw, 0x21 | scenario::kFixed);  // shared
+        r.mmap(1, Y + kPageSize, 1);
+        r.write(1, Y + kPageSize);
+        r.range(Op::madvise, 1, Y, 2, 0, WIPEONFORK, 22);
+        r.fork(1, 2);
+        CHECK(r.walk(2, Y + kPageSize) == "1+ 2+");
+    });
+}
+
+TEST_CASE("guards in a private file mapping: unfaulted and copied by fork since 7.3") {
+    for (Kernel kernel : kKernels) {
+        Replay r = started("anon_vma", kernel);
+        r.mmap(1, X, 2, scenario::kProtRw, 0x12, 7);
+        r.madvise(1, X, 1, GUARD_INSTALL);
+        CHECK(r.live("anon_vma") == (kernel == Kernel::v7_3 ? 1u : 2u));  // the stack has one
+        r.fork(1, 2);
+        r.write(2, X);
+        CHECK(r.count(Anomaly::fault_access_denied) == 1u);
+        r.machine->validate();
+        r.write(2, X + kPageSize);
+        CHECK(r.walk(2, X + kPageSize) == "2+");
+        r.exit(2);
+        r.exit(1);
+        CHECK(r.vmas() == 0u);
+    }
+}
+
+TEST_CASE("PR_SET_MEMORY_MERGE covers private files, not shared memory, and outlives exec") {
+    everywhere([](Replay& r) {
+        Event e = r.event(Op::prctl, 1);
+        e.flags = 67;
+        e.addr = 1;
+        r.apply(e);
+        r.mmap(1, X, 2, scenario::kProtRw, 0x12, 7);
+        r.mmap(1, X + 8 * kPageSize, 2, scenario::kProtRw, 0x11, 8);
+        r.madvise(1, X, 2, 13);  // UNMERGEABLE: it was
+        r.mmap(1, X + 2 * kPageSize, 2, scenario::kProtRw, 0x12, 7, 2 * kPageSize);
+        r.madvise(1, X + 8 * kPageSize, 1, 13);  // it was not: nothing to split
+        CHECK(r.vmas() == 4u);
+        r.exec(1);
+        r.mmap(1, X, 2);
+        r.madvise(1, X, 1, 13);
+        CHECK(r.vmas() == 3u);
+    });
+}
+
+TEST_CASE("only anonymous memory has names, shared memory among it") {
+    everywhere([](Replay& r) {
+        const auto name = [&](u64 addr, u64 pages) {
+            Event e = r.event(Op::prctl, 1);
+            e.flags = 0x53564d41;
+            e.addr = addr;
+            e.len = pages * kPageSize;
+            e.new_addr = 5;
+            r.apply(e);
+        };
+        r.mmap(1, X, 2, scenario::kProtRw, 0x21 | scenario::kFixed);  // shared
+        name(X, 1);
+        CHECK(r.vmas() == 3u);
+        r.mmap(1, Y, 2, scenario::kProtRw, 0x12, 7);
+        r.mmap(1, Y + 2 * kPageSize, 2);
+        name(Y + kPageSize, 2);  // EBADF at the file
+        CHECK(r.vmas() == 5u);
+    });
+}
+
+TEST_CASE("mprotect: LOCKONFAULT is not populated, GROWSDOWN starts where the stack does") {
+    everywhere([](Replay& r) {
+        const auto lock = [&](u64 addr, u64 flags) {
+            Event e = r.event(Op::mlock, 1);
+            e.addr = addr;
+            e.len = 2 * kPageSize;
+            e.flags = flags;
+            r.apply(e);
+            r.mprotect(1, addr, 2, scenario::kProtRw);
+        };
+        r.mmap(1, X, 2, scenario::kProtRead);
+        r.mmap(1, Y, 2, scenario::kProtRead);
+        lock(X, 0);
+        lock(Y, 1);
+        CHECK(r.walk(1, X) == "1+");
+        CHECK(r.walk(1, Y) == "");
+        const u64 top = 0x7fffffffe000;
+        r.write(1, top - 4 * kPageSize);  // the stack is five pages
+        r.mprotect(1, top, 1, 0x01000000 | scenario::kProtRead);
+        r.write(1, top - 2 * kPageSize);
+        CHECK(r.count(Anomaly::fault_access_denied) == 1u);
+        CHECK(r.vmas() == 3u);
+    });
+}
+
+TEST_CASE("mprotect ends with EACCES at a shared file that was opened to be read") {
+    everywhere([](Replay& r) {
+        r.mmap(1, X, 2, scenario::kProtRead);
+        r.mmap(1, X + 2 * kPageSize, 2, scenario::kProtRead, 0x11, 7);
+        r.mmap(1, X + 4 * kPageSize, 2, scenario::kProtRead);
+        r.range(Op::mprotect, 1, X, 6, scenario::kProtRw, 0, 13);
+        r.write(1, X);
+        r.write(1, X + 4 * kPageSize);
+        CHECK(r.walk(1, X) == "1+");
+        CHECK(r.count(Anomaly::fault_access_denied) == 1u);
+    });
+}
+
+TEST_CASE("mlock that fails: at a hole, at PROT_NONE, and for its limit") {
+    everywhere([](Replay& r) {
+        const auto lock = [&](u64 addr, u64 pages) {
+            Event e = r.event(Op::mlock, 1);
+            e.addr = addr;
+            e.len = pages * kPageSize;
+            e.error = 12;
+            r.apply(e);
+        };
+        r.mmap(1, X, 4);
+        lock(X, 2);  // RLIMIT_MEMLOCK: nothing has happened
+        CHECK(r.vmas() == 2u);
+        r.mprotect(1, X + 2 * kPageSize, 2, 0);
+        lock(X, 4);  // all locked, populated up to what is not accessible
+        CHECK(r.walk(1, X + kPageSize) == "1+");
+        r.mmap(1, Y, 2);
+        lock(Y, 3);  // locked up to the hole, not populated
+        CHECK(r.walk(1, Y) == "");
+        r.mmap(1, Y + 2 * kPageSize, 2);
+        CHECK(r.vmas() == 5u);
+        CHECK(r.count(Anomaly::protect_hole) == 0u);
     });
 }
 
