@@ -137,7 +137,10 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
     if (present == 0) anomaly(Anomaly::fault_present_mismatch);
     Folio& f = folio(pte);
     if (f.order) {
-        if (f.exclusive || mapped_only_by(mm, vma, pte)) {
+        // __wp_can_reuse_large_anon_folio(): a last page is copied, to free the rest. (v6.12 has
+        // no such function.)
+        const bool last_page = f.mapcount == 1 && facts.kernel > Kernel::v6_12;
+        if (f.exclusive || (!last_page && mapped_only_by(mm, vma, pte))) {
             f.exclusive = 1;  // reused where it is; its home stays
             return;
         }
@@ -209,15 +212,22 @@ bool Machine::State::thp_eligible(const AddressSpace& mm, const Vma& vma, u64 ad
     return base >= vma.start && base + kPmdSize <= vma.end;
 }
 
-// Whether every entry that maps this large folio is in mm. (Its pages lie in one stretch of vma's
-// index space; entries elsewhere make the count fall short, which errs towards copying.)
+// Whether every entry that maps this large folio is in mm, mostly in this VMA, but an mprotect() or
+// mremap() may have parted them.
 bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
     const Folio& f = folio(pte);
-    const u64 first = std::max<u64>(f.index, vma.anon_pgoff);
-    const u64 last = std::min<u64>(f.index + (u64{1} << f.order), vma.last_index() + 1);
-    u32 found = 0;
-    for (u64 index = first; index < last; ++index)
-        found += mm.pages.get(store, vma.address_of(index)) == pte;
+    const auto entries_in = [&](const Vma& in) {
+        const u64 first = std::max<u64>(f.index, in.anon_pgoff);
+        const u64 last = std::min<u64>(f.index + (u64{1} << f.order), in.last_index() + 1);
+        u32 found = 0;
+        for (u64 index = first; index < last; ++index)
+            found += mm.pages.get(store, in.address_of(index)) == pte;
+        return found;
+    };
+    u32 found = entries_in(vma);
+    for (std::size_t i = 0; found < f.mapcount && i < mm.vmas.size(); ++i)
+        if (const Vma& other = *mm.vmas.at(i); &other != &vma && other.anon_vma)
+            found += entries_in(other);
     return found == f.mapcount;
 }
 
@@ -373,7 +383,7 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                 if (last < from_page + kGroupPages) bits &= (u64{1} << (last - from_page)) - 1;
                 if (!bits) continue;
                 if (!to) to = child.pages.make_leaf(store, base);
-                if (to->group[g] == kNoGroup) to->group[g] = store.groups.take();
+                if (to->group[g] == kNoGroup) to->group[g] = store.groups.alloc();
                 Pte* const src = store.groups[leaf.group[g]].pte.data();
                 Pte* const dst = store.groups[to->group[g]].pte.data();
                 const u64 index = vma.index_at(base + u64{from_page} * kPageSize);

@@ -513,6 +513,32 @@ TEST_CASE("mlock that fails: at a hole, at PROT_NONE, and for its limit") {
     });
 }
 
+TEST_CASE("a large folio is reused over all VMAs of its mm, but not for its last page") {
+    for (const char* model : kModels)
+        for (Kernel kernel : {Kernel::v6_18, Kernel::v7_3}) {
+            Replay r = started(model, kernel);
+            r.mmap(1, X, 16);
+            Event e = r.event(Op::fault, 1);
+            e.addr = X;
+            e.write = true;
+            e.order = 4;
+            r.apply(e);
+            r.fork(1, 2);
+            r.exit(2);
+            r.mprotect(1, X + 8 * kPageSize, 4, scenario::kProtRead);  // three VMAs
+            r.write(1, X);
+            CHECK(r.walk(1, X) == "1+ 1+ 1+");
+            CHECK(r.log.walks.back().mapcount == 16u);
+            r.fork(1, 2);
+            r.exit(2);
+            r.munmap(1, X + kPageSize, 15);
+            r.write(1, X);
+            CHECK(r.walk(1, X) == "1+");
+            CHECK(r.log.walks.back().order == 0);
+            r.machine->validate();
+        }
+}
+
 TEST_CASE("what cannot be is counted") {
     everywhere([](Replay& r) {
         r.write(1, Y);
