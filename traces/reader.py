@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 BATCH_ROWS: Final = 1 << 16
 
 
+def _with_names(kind: pa.DataType) -> pa.Schema:
+    return pa.schema(
+        [pa.field(f.name, kind if f.name in NAMED_COLUMNS else f.type) for f in FILE_SCHEMA]
+    )
+
+
+# As Parquet is decoded without a conversion; the same with places in the dictionaries for names.
+_DECODED_SCHEMA: Final = _with_names(pa.dictionary(pa.int32(), pa.string()))
+_PLACES_SCHEMA: Final = _with_names(pa.int32())
+_NAMED_AT: Final = {name: FILE_SCHEMA.names.index(name) for name in NAMED_COLUMNS}
+
+
 class Trace:
     """A trace, in a Parquet file or in memory. Opening it checks the columns and the metadata;
     every pass over it checks the rows.
@@ -72,7 +84,8 @@ class Trace:
         import polars as pl
 
         batches = [batch for batch, _ in self._checked(BATCH_ROWS)]
-        frame = pl.from_arrow(pa.Table.from_batches(batches, schema=FILE_SCHEMA))
+        table = pa.Table.from_batches(batches, schema=_DECODED_SCHEMA)
+        frame = pl.from_arrow(table.cast(FILE_SCHEMA))
         assert isinstance(frame, pl.DataFrame)
         return frame
 
@@ -111,57 +124,102 @@ class Trace:
                 raise self._error(f"has type {found}, not {field.type}", column=field.name)
 
     def _checked(self, batch_size: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """The rows twice: as the file has them (_DECODED_SCHEMA), and in canonical form."""
         check = _native.TraceCheck()
+        codes = {name: _Codes(name) for name in NAMED_COLUMNS}
+        nulls: dict[str, pa.Array] = {}  # columns that the batches lack; shared, as fresh is slow
         row = 0
         for batch in self._raw(batch_size):
-            whole, canonical = self._canonical(batch, row)
-            if problem := check.check(canonical):
-                at, column, reason = problem
+            whole = self._decoded(batch, nulls)
+            places = whole.columns
+            for at in _NAMED_AT.values():
+                places[at] = places[at].indices
+            dictionaries = [codes[name].of(whole[at].dictionary) for name, at in _NAMED_AT.items()]
+            found = check.check(
+                pa.RecordBatch.from_arrays(places, schema=_PLACES_SCHEMA), dictionaries
+            )
+            if isinstance(found, tuple):
+                at, column, reason = found
+                if not reason:
+                    reason = f"unknown name {whole[column][at - row].as_py()!r}"
                 raise self._error(reason, row=at, column=column)
+            columns = places
+            for at, raw in zip(_NAMED_AT.values(), found, strict=True):
+                columns[at] = _with_nulls_of(places[at], raw)
             row += batch.num_rows
-            yield whole, canonical
+            yield whole, pa.RecordBatch.from_arrays(columns, schema=CANONICAL_SCHEMA)
 
     def _raw(self, batch_size: int) -> Iterator[pa.RecordBatch]:
         names = FILE_SCHEMA.names
         if isinstance(self._source, pa.Table):
             yield from self._source.select(names).to_batches(max_chunksize=batch_size)
             return
+        empty = _empty_columns(self._source.metadata)
+        names = [name for name in names if name not in empty]
         try:
             yield from self._source.iter_batches(batch_size=batch_size, columns=names)
         except (pa.ArrowException, OSError) as error:
             raise self._error(f"damaged Parquet data: {_one_line(error)}") from error
 
-    def _canonical(
-        self, batch: pa.RecordBatch, first: int
-    ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        whole, canonical = [], []
-        for field in FILE_SCHEMA:
-            column = batch.column(field.name)
-            if column.type != field.type:
+    def _decoded(self, batch: pa.RecordBatch, nulls: dict[str, pa.Array]) -> pa.RecordBatch:
+        found = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns = []
+        for field in _DECODED_SCHEMA:
+            column = found.get(field.name)
+            if column is None:
+                if len(nulls.get(field.name, ())) < batch.num_rows:
+                    nulls[field.name] = pa.nulls(batch.num_rows, field.type)
+                column = nulls[field.name].slice(0, batch.num_rows)
+            elif column.type != field.type:
                 try:
                     if pa.types.is_string_view(column.type):
                         column = column.cast(pa.string())  # which alone casts to a dictionary
                     column = column.cast(field.type)
                 except pa.ArrowInvalid as error:
                     raise self._error(_one_line(error), column=field.name) from error
-            whole.append(column)
-            names = NAMED_COLUMNS.get(field.name)
-            canonical.append(column if names is None else self._codes(field.name, column, first))
-        return (
-            pa.RecordBatch.from_arrays(whole, schema=FILE_SCHEMA),
-            pa.RecordBatch.from_arrays(canonical, schema=CANONICAL_SCHEMA),
-        )
+            columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, schema=_DECODED_SCHEMA)
 
-    def _codes(self, name: str, column: pa.DictionaryArray, first: int) -> pa.Array:
-        names = pa.array(NAMED_COLUMNS[name])
-        positions = pc.index_in(column.dictionary, value_set=names).cast(pa.uint8())
-        codes = pc.take(positions, column.indices)
-        if name != "path" and codes.null_count > column.null_count:
-            unknown = pc.and_(pc.is_null(codes), pc.is_valid(column))
-            at = pc.index(unknown, True).as_py()
-            value = column[at].as_py()
-            raise self._error(f"unknown name {value!r}", row=first + at, column=name)
-        return codes
+
+class _Codes:
+    """What the names in a column's dictionary are known by."""
+
+    def __init__(self, name: str) -> None:
+        self._names = pa.array(NAMED_COLUMNS[name])
+        # Any path will do.
+        self._unknown = pa.scalar(0 if name == "path" else 255, pa.uint8())
+        self._dictionary = pa.array([], pa.string())
+        self._codes = b""
+
+    def of(self, dictionary: pa.Array) -> bytes:
+        """A byte for each of the strings. Batch after batch has the same ones."""
+        if not dictionary.equals(self._dictionary):
+            codes = pc.index_in(dictionary, value_set=self._names).cast(pa.uint8())
+            values = pc.fill_null(codes, self._unknown).buffers()[1]
+            self._dictionary = dictionary
+            self._codes = values.to_pybytes()[: len(dictionary)]
+        return self._codes
+
+
+def _with_nulls_of(column: pa.Array, codes: bytes) -> pa.Array:
+    array = pa.Array.from_buffers(pa.uint8(), len(column), [None, pa.py_buffer(codes)])
+    if column.null_count == 0:
+        return array
+    return pc.if_else(pc.is_valid(column), array, pa.scalar(None, pa.uint8()))
+
+
+def _empty_columns(file: pq.FileMetaData) -> set[str]:
+    """Columns in which every row is null, and which so need no reading."""
+    nulls: dict[str, int] = {}
+    for i in range(file.num_row_groups):
+        group = file.row_group(i)
+        for j in range(group.num_columns):
+            column = group.column(j)
+            statistics = column.statistics
+            if statistics is not None and statistics.has_null_count:
+                name = column.path_in_schema
+                nulls[name] = nulls.get(name, 0) + statistics.null_count
+    return {name for name, count in nulls.items() if count == file.num_rows}
 
 
 def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
@@ -193,6 +251,13 @@ def _open(path: Path) -> Trace:
     try:
         # A memory map would turn a truncation while reading into SIGBUS.
         file = pq.ParquetFile(str(path), memory_map=False)
+        found = {file.schema.column(i).path for i in range(len(file.schema))}
+        file = pq.ParquetFile(
+            str(path),
+            memory_map=False,
+            metadata=file.metadata,
+            read_dictionary=[name for name in NAMED_COLUMNS if name in found],
+        )
     except FileNotFoundError as error:
         raise RmapReplayError(f"{path}: no such file") from error
     except (pa.ArrowException, OSError) as error:

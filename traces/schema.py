@@ -70,7 +70,7 @@ CANONICAL_SCHEMA: Final = pa.schema(
         for field in FILE_SCHEMA
     ]
 )
-"""As the engine takes it: names are codes, and of paths only the kernel's own names are left."""
+"""As the engine takes it: names are codes, and all paths but the kernel's own names are 0."""
 
 Metadata = dict[str, Any]
 """The JSON object under METADATA_KEY."""

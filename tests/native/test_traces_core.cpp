@@ -24,21 +24,22 @@ Event at(i64 time, Op op = Op::exit) {
 // One canonical batch of a single brk row, whose columns a test can spoil.
 struct Row {
     i64 time = 5;
-    u8 op = static_cast<u8>(Op::brk);
+    i32 op = static_cast<i32>(Op::brk);
     i32 pid = 1, tid = 1;
     u64 addr = 0x1000;
     u64 words[5] = {};
     u32 prot = 0;
     i32 numbers[3] = {};
-    u8 bytes[3] = {};
+    bool write = false;
+    i32 places[3] = {};  // of path, source and kind
     u8 nothing = 0;  // validity of a null
 
     std::vector<ColumnView> columns() const {
         std::vector<ColumnView> out;
-        const void* values[] = {&time,     &op,         &pid,        &tid,        &addr,
-                                &words[0], &words[1],   &words[2],   &words[3],   &words[4],
-                                &prot,     &numbers[0], &numbers[1], &numbers[2], &bytes[0],
-                                &bytes[1], &bytes[2]};
+        const void* values[] = {&time,      &op,         &pid,        &tid,        &addr,
+                                &words[0],  &words[1],   &words[2],   &words[3],   &words[4],
+                                &prot,      &numbers[0], &numbers[1], &numbers[2], &write,
+                                &places[0], &places[1],  &places[2]};
         for (std::size_t i = 0; i < TraceCheck::kColumns.size(); ++i) {
             ColumnView column;
             column.type = TraceCheck::kColumns[i].type;
@@ -48,10 +49,29 @@ struct Row {
         return out;
     }
 };
+// The dictionaries hold every name the format knows, in order, and behind them one unknown.
+std::optional<TraceCheck::Problem> check_row(TraceCheck& check, std::span<const ColumnView> columns,
+                                             TraceCheck::Codes& codes) {
+    std::array<std::vector<u8>, TraceCheck::kNamed.size()> names;
+    const std::size_t known[] = {kOpNames.size(), kSpecialNames.size(), kSourceNames.size(),
+                                 kWalkKindNames.size()};
+    TraceCheck::Dictionaries dictionaries;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        for (std::size_t code = 0; code < known[i]; ++code) {
+            names[i].push_back(static_cast<u8>(code));
+        }
+        names[i].push_back(TraceCheck::kUnknown);
+        dictionaries[i] = names[i];
+    }
+    return check.check(columns, 1, dictionaries, codes);
+}
+
 std::string problem(const Row& row, int null_column = -1) {
     auto columns = row.columns();
     if (null_column >= 0) columns[static_cast<std::size_t>(null_column)].validity = &row.nothing;
-    const auto found = TraceCheck{}.check(columns, 1);
+    TraceCheck check;
+    TraceCheck::Codes codes;
+    const auto found = check_row(check, columns, codes);
     return found ? found->column + ": " + found->reason : "";
 }
 
@@ -131,8 +151,12 @@ TEST_CASE("trace check: each rule of the format") {
     CHECK(problem(row) == "");
     CHECK(problem(row, 0) == "time: is null");
     CHECK(problem(row, 4) == "addr: is null, but brk needs it");
+    CHECK(problem(row, 1) == "op: is null");
     row.op = kOpNames.size();
-    CHECK(problem(row) == "op: unknown operation");
+    CHECK(problem(row) == "op: ");
+    CHECK(problem(row, 1) == "op: is null");  // what place a null has does not matter
+    row.op = 1 << 30;                         // nor does a damaged one
+    CHECK(problem(row) == "op: ");
     row = Row{};
     row.addr = u64{1} << 47;
     CHECK(problem(row) == "addr: 0x800000000000 is not a user-space address");
@@ -140,18 +164,33 @@ TEST_CASE("trace check: each rule of the format") {
     row.words[0] = ~u64{0};
     CHECK(problem(row) == "len: 0xffffffffffffffff goes past the end of the address space");
     row = Row{};
-    row.op = static_cast<u8>(Op::mremap);
+    row.op = static_cast<i32>(Op::mremap);
     row.words[1] = u64{1} << 63;
     CHECK(problem(row) == "new_addr: 0x8000000000000000 is not a user-space address");
 }
 
+TEST_CASE("trace check: names get their codes, nulls 0") {
+    TraceCheck check;
+    TraceCheck::Codes codes;
+    Row row;
+    row.places[0] = static_cast<i32>(Special::vdso);
+    row.places[1] = 999;
+    auto columns = row.columns();
+    columns[16].validity = &row.nothing;
+    CHECK_FALSE(check_row(check, columns, codes));
+    CHECK(codes[0] == std::vector<u8>{static_cast<u8>(Op::brk)});
+    CHECK(codes[1] == std::vector<u8>{static_cast<u8>(Special::vdso)});
+    CHECK(codes[2] == std::vector<u8>{0});
+}
+
 TEST_CASE("trace check: time must rise, across batches too") {
     TraceCheck check;
+    TraceCheck::Codes codes;
     Row row;
-    CHECK_FALSE(check.check(row.columns(), 1));
-    CHECK_FALSE(check.check(row.columns(), 1));  // equal times are fine
+    CHECK_FALSE(check_row(check, row.columns(), codes));
+    CHECK_FALSE(check_row(check, row.columns(), codes));  // equal times are fine
     row.time = 4;
-    const auto found = check.check(row.columns(), 1);
+    const auto found = check_row(check, row.columns(), codes);
     REQUIRE(found.has_value());
     CHECK(found->row == u64{2});
     CHECK(found->column == "time");

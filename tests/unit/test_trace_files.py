@@ -113,7 +113,8 @@ def test_batches_are_canonical_whatever_their_size(trace: Path, size: int) -> No
     assert all(b.schema.equals(CANONICAL_SCHEMA) and b.num_rows <= size for b in batches)
     rows = pa.Table.from_batches(batches).to_pylist()
     assert [OP_NAMES[row["op"]] for row in rows] == [row["op"] for row in ROWS]
-    assert rows[0]["special"] is None  # an ordinary path
+    assert rows[0]["special"] == 0  # an ordinary path
+    assert rows[2]["special"] is None
     assert SPECIAL_NAMES[rows[1]["special"]] == "[stack]"
     assert SOURCE_NAMES[rows[3]["source"]] == "user"
     assert rows[3]["present"] is False
@@ -203,7 +204,7 @@ def test_truncated_at_any_length(trace: Path, tmp_path: Path) -> None:
 
 def test_damaged_pages(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    write_trace(path, [batch(ROWS[3:4] * 50_000)])
+    write_trace(path, [batch([{**ROWS[3], "addr": i * i << 12} for i in range(5_000)])])
     raw = bytearray(path.read_bytes())
     raw[4:2000] = bytes(1996)
     path.write_bytes(raw)
@@ -278,6 +279,43 @@ def test_bad_row(tmp_path: Path, row: int, column: str, value: Any, reason: str,
     assert str(raised.value) == f"{path}, row {row}, column {column}: {reason}"
     with pytest.raises(TraceFormatError, match="row "):
         read_trace(path).frame()
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_the_first_of_two_bad_rows_is_named(tmp_path: Path, size: int) -> None:
+    rows = [dict(r) for r in ROWS]
+    rows[2]["addr"] = 1 << 47
+    rows[3]["op"] = "defragment"
+    path = tmp_path / "bad.parquet"
+    write_trace(path, [batch(rows)])
+    with pytest.raises(TraceFormatError, match="row 2, column addr: "):
+        list(read_trace(path).batches(size))
+
+
+@pytest.mark.parametrize("column", ["time", "op", "pid", "tid"])
+def test_null_throughout_where_there_must_be_a_value(trace: Path, column: str) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        kind = _plain(table.schema.field(column).type)
+        return replace(table, column, pa.nulls(len(table), kind))
+
+    with pytest.raises(TraceFormatError, match=f"row 0, column {column}: is null$"):
+        consume(rewrite(trace, spoil))
+
+
+def test_nothing_but_nulls(trace: Path) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        nulls = [pa.nulls(len(table), _plain(kind)) for kind in table.schema.types]
+        return pa.table(nulls, table.schema.names)
+
+    with pytest.raises(TraceFormatError, match="row 0, column time: is null$"):
+        consume(rewrite(trace, spoil))
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "none.parquet"
+    write_trace(path, [])
+    assert sum(b.num_rows for b in read_trace(path).batches()) == 0
+    assert read_trace(path).frame().columns == FILE_SCHEMA.names
 
 
 @pytest.mark.parametrize("column", ["time", "op", "pid", "tid"])

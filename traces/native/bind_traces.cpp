@@ -4,11 +4,14 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
+#include <variant>
 #include <vector>
 
 #include "traces/native/bind_importer.hpp"
@@ -45,29 +48,41 @@ nb::typed<nb::dict, nb::str, Strings> needed_by_op() {
     return out;
 }
 
-using CheckResult = std::optional<std::tuple<rmapreplay::u64, std::string, std::string>>;
+using CheckResult =
+    std::variant<std::vector<nb::bytes>, std::tuple<rmapreplay::u64, std::string, std::string>>;
 
-// The first problem of a canonical batch as (row, column, reason), or None.
-CheckResult check_batch(rmapreplay::TraceCheck& check, nb::handle source) {
-    using rmapreplay::TraceCheck;
-    CheckResult problem;
-    rmapreplay::for_each_batch(source, [&](const rmapreplay::ImportedBatch& batch) {
-        if (problem) return;
-        std::vector<rmapreplay::ColumnView> columns;
+// The codes of the names, per column of TraceCheck::kNamed, or the first problem.
+CheckResult check_batch(rmapreplay::TraceCheck& check, nb::handle source,
+                        const std::vector<nb::bytes>& dictionaries) {
+    using namespace rmapreplay;
+    if (dictionaries.size() != TraceCheck::kNamed.size()) {
+        throw std::invalid_argument("not as many dictionaries as columns of names");
+    }
+    TraceCheck::Dictionaries known;
+    for (std::size_t i = 0; i < known.size(); ++i) {
+        const nb::bytes& codes = dictionaries[i];
+        known[i] = {reinterpret_cast<const u8*>(codes.c_str()), codes.size()};
+    }
+    TraceCheck::Codes codes;
+    std::optional<TraceCheck::Problem> problem;
+    for_each_batch(source, [&](const ImportedBatch& batch) {
+        std::vector<ColumnView> columns;
         for (const TraceCheck::Expected& expected : TraceCheck::kColumns) {
             const auto name = std::find(batch.names.begin(), batch.names.end(), expected.name);
-            const auto& column = batch.columns.at(
+            const ColumnView& column = batch.columns.at(
                 static_cast<std::size_t>(std::distance(batch.names.begin(), name)));
             if (column.type != expected.type) {
                 throw std::invalid_argument("column " + *name + " has the wrong type");
             }
             columns.push_back(column);
         }
-        if (const auto found = check.check(columns, batch.rows)) {
-            problem.emplace(found->row, found->column, found->reason);
-        }
+        nb::gil_scoped_release unlocked;
+        problem = check.check(columns, batch.rows, known, codes);
     });
-    return problem;
+    if (problem) return std::tuple(problem->row, problem->column, problem->reason);
+    std::vector<nb::bytes> out;
+    for (const std::vector<u8>& column : codes) out.emplace_back(column.data(), column.size());
+    return out;
 }
 
 }  // namespace
@@ -83,8 +98,12 @@ void bind_traces(nb::module_& m) {
     m.def("needed_columns", needed_by_op);
     nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
         .def(nb::init<>())
-        .def("check", check_batch, nb::arg("batch"),
-             "The first problem in the next canonical batch as (row, column, reason), or None.");
+        .def("check", check_batch, nb::arg("batch"), nb::arg("dictionaries"),
+             "Checks the next record batch. Columns of names (op, path, source, kind) hold places "
+             "in a dictionary (int32), and `dictionaries` has for each of them a byte per place: "
+             "the name's code, 255 if there is none. Returns for each of them a byte per row, the "
+             "code or 0 for null; or the first problem as (row, column, reason), where an empty "
+             "reason stands for an unknown name.");
     bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.");
     nb::class_<KmemParser>(m, "KmemParser", "Reads perf script text of slab allocations.")
         .def(nb::init<>())

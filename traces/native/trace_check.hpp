@@ -9,22 +9,23 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "traces/native/columns.hpp"
 
 namespace rmapreplay {
 
-// Takes the batches of one trace in order.
+// Takes the batches of one trace in order, and gives the names in them their codes.
 class TraceCheck {
   public:
     struct Expected {
         std::string_view name;
         Type type;
     };
-    // The columns that are looked at.
-    static constexpr std::array<Expected, 17> kColumns = {{
+    // The columns that are looked at; those of names hold places in a dictionary.
+    static constexpr std::array<Expected, 18> kColumns = {{
         {"time", Type::int64},
-        {"op", Type::uint8},
+        {"op", Type::int32},
         {"pid", Type::int32},
         {"tid", Type::int32},
         {"addr", Type::uint64},
@@ -38,17 +39,27 @@ class TraceCheck {
         {"child", Type::int32},
         {"child_tid", Type::int32},
         {"write", Type::boolean},
-        {"source", Type::uint8},
-        {"kind", Type::uint8},
+        {"path", Type::int32},
+        {"source", Type::int32},
+        {"kind", Type::int32},
     }};
+    // The columns of names: a code for each place in the dictionary, kUnknown for a name that the
+    // format does not know.
+    static constexpr std::array<std::string_view, 4> kNamed = {"op", "path", "source", "kind"};
+    static constexpr u8 kUnknown = 0xff;
+    using Dictionaries = std::array<std::span<const u8>, kNamed.size()>;
+    using Codes = std::array<std::vector<u8>, kNamed.size()>;  // a code per row, 0 for null
+
     struct Problem {
         u64 row;  // of the trace
         std::string column;
-        std::string reason;
+        std::string reason;  // empty: the name there is unknown
     };
 
-    // The first problem in the next batch, whose columns are in the order of kColumns.
-    std::optional<Problem> check(std::span<const ColumnView> columns, std::size_t rows);
+    // The first problem in the next batch, whose columns are in the order of kColumns; without one
+    // fills in `codes`.
+    std::optional<Problem> check(std::span<const ColumnView> columns, std::size_t rows,
+                                 const Dictionaries& dictionaries, Codes& codes);
     u64 rows() const { return rows_; }
 
   private:
