@@ -23,6 +23,9 @@ ROW_GROUP_ROWS: Final = 1 << 20
 _DICTIONARY_COLUMNS: Final = ["op", "pid", "tid", "path", "source", "kind"]
 _COLUMN_ENCODING: Final = {"time": "DELTA_BINARY_PACKED"}
 _ZSTD_LEVEL: Final = 9
+# Pages end by size alone (a megabyte). Each is unpacked by itself, and most columns are all but
+# empty: pages of 20,000 rows, the default, would cost more time and more room than what they hold.
+_MAX_ROWS_PER_PAGE: Final = ROW_GROUP_ROWS
 
 
 class ParquetFileWriter:
@@ -114,6 +117,7 @@ class TraceWriter(ParquetFileWriter):
             use_dictionary=_DICTIONARY_COLUMNS,
             column_encoding=_COLUMN_ENCODING,
             compression_level=_ZSTD_LEVEL,
+            max_rows_per_page=_MAX_ROWS_PER_PAGE,
         )
         self.metadata: Metadata = {}
 
