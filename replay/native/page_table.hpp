@@ -17,9 +17,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <memory>
 #include <vector>
 
+#include "rmap_models/native/pool.hpp"
 #include "rmap_models/native/vma.hpp"
 
 namespace rmapreplay {
@@ -34,37 +34,9 @@ inline constexpr Pte kFirst = 16;
 inline constexpr bool is_anon(Pte pte) { return pte >= kPrivate; }
 inline constexpr bool is_folio(Pte pte) { return pte >= kFirst; }
 
-// Chunked storage with stable addresses and 4-byte handles; freed slots are handed out again, last
-// freed first.
-template <typename T>
-class Slab {
-  public:
-    u32 take() {
-        if (!free_.empty()) {
-            const u32 handle = free_.back();
-            free_.pop_back();
-            (*this)[handle] = T{};
-            return handle;
-        }
-        if (used_ % kChunk == 0) chunks_.push_back(std::make_unique<T[]>(kChunk));
-        return used_++;
-    }
-    void give(u32 handle) { free_.push_back(handle); }
-    u64 live() const { return used_ - free_.size(); }  // taken and not given back
-    T& operator[](u32 handle) { return chunks_[handle / kChunk][handle % kChunk]; }
-    const T& operator[](u32 handle) const { return chunks_[handle / kChunk][handle % kChunk]; }
-    u64 bytes() const { return chunks_.size() * kChunk * sizeof(T) + free_.capacity() * 4; }
-
-  private:
-    static constexpr u32 kChunk = 256;
-    std::vector<std::unique_ptr<T[]>> chunks_;
-    std::vector<u32> free_;
-    u32 used_ = 0;
-};
-
 inline constexpr unsigned kGroupPages = 64;
 inline constexpr unsigned kGroups = 8;
-inline constexpr u32 kNoGroup = ~u32{0};
+inline constexpr u32 kNoGroup = 0;
 
 struct PteGroup {
     std::array<Pte, kGroupPages> pte{};
@@ -72,8 +44,7 @@ struct PteGroup {
 
 struct PteLeaf {
     std::array<u64, kGroups> present{};
-    std::array<u32, kGroups> group = {kNoGroup, kNoGroup, kNoGroup, kNoGroup,
-                                      kNoGroup, kNoGroup, kNoGroup, kNoGroup};
+    std::array<u32, kGroups> group{};  // kNoGroup, or a handle
     Pte huge = kNone;  // kZero or a folio: the whole leaf is one PMD mapping
     bool moving = false;  // mremap in progress takes it along
 
@@ -86,8 +57,8 @@ struct PteLeaf {
 
 // Leaves and groups of every mm come from here.
 struct PteStore {
-    Slab<PteLeaf> leaves;
-    Slab<PteGroup> groups;
+    Pool<PteLeaf> leaves;
+    Pool<PteGroup> groups;
     u64 bytes() const { return leaves.bytes() + groups.bytes(); }
 };
 
@@ -109,7 +80,7 @@ class PageTable {
         const std::size_t i = lower(key);
         if (i == slots_.size() || slots_[i].key != key)
             slots_.insert(slots_.begin() + static_cast<std::ptrdiff_t>(i),
-                          Slot{key, store.leaves.take()});
+                          Slot{key, store.leaves.alloc()});
         return remember(key, &store.leaves[slots_[i].leaf]);
     }
 
@@ -126,7 +97,7 @@ class PageTable {
     }
     static void set(PteStore& store, PteLeaf& l, unsigned page, Pte pte) {
         const unsigned g = page / kGroupPages, bit = page % kGroupPages;
-        if (l.group[g] == kNoGroup) l.group[g] = store.groups.take();
+        if (l.group[g] == kNoGroup) l.group[g] = store.groups.alloc();
         store.groups[l.group[g]].pte[bit] = pte;
         l.present[g] |= u64{1} << bit;
     }
@@ -137,7 +108,7 @@ class PageTable {
     static void trim(PteStore& store, PteLeaf& l) {
         for (unsigned g = 0; g < kGroups; ++g)
             if (l.group[g] != kNoGroup && !l.present[g]) {
-                store.groups.give(l.group[g]);
+                store.groups.free(l.group[g]);
                 l.group[g] = kNoGroup;
             }
     }
@@ -176,7 +147,7 @@ class PageTable {
     void free_leaf(PteStore& store, u64 addr) {
         const std::size_t i = lower(key_of(addr));
         trim(store, store.leaves[slots_[i].leaf]);
-        store.leaves.give(slots_[i].leaf);
+        store.leaves.free(slots_[i].leaf);
         slots_.erase(slots_.begin() + static_cast<std::ptrdiff_t>(i));
         cached_key_ = kNoKey;
     }
@@ -185,7 +156,7 @@ class PageTable {
             PteLeaf& l = store.leaves[s.leaf];
             l.present.fill(0);
             trim(store, l);
-            store.leaves.give(s.leaf);
+            store.leaves.free(s.leaf);
         }
         slots_.clear();
         slots_.shrink_to_fit();
