@@ -50,6 +50,10 @@ native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, 
 	@$(BIN)/cmake --build $(BUILD)/native-tests -- --quiet
 	$(BUILD)/native-tests/native_tests
 
+.PHONY: fuzz
+fuzz: native-test  ## many more random traces through every model; SEEDS=n times as many as in test
+	RMAPREPLAY_FUZZ_SEEDS=$(or $(SEEDS),20) $(BUILD)/native-tests/native_tests random
+
 .PHONY: corpus-rebuild
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))

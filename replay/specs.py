@@ -66,13 +66,14 @@ class ModelSpec:
 def kernel_rules(release: str | None) -> str:
     """The kernel whose rules a release follows: "6.12", "6.18" or "7.3".
 
-    6.13 changed how a fork child's VMAs may merge and 7.3 how anonymous pages of private file
-    mappings are indexed; a release that cannot be read counts as the newest.
+    6.16 let a faulted VMA merge with an unfaulted one (Linux kernel commit 879bca0a2c4f ("mm/vma:
+    fix incorrectly disallowed anonymous VMA merges")); 7.3 changed how anonymous pages of private
+    file mappings are indexed. A release that cannot be read counts as the newest.
     """
     found = re.match(r"(\d+)\.(\d+)", release or "")
     if not found:
         return NEWEST_RULES
     version = int(found[1]), int(found[2])
-    if version < (6, 13):
+    if version < (6, 16):
         return "6.12"
     return "6.18" if version < (7, 3) else NEWEST_RULES

@@ -106,8 +106,9 @@ bool Machine::State::is_mergeable_vma(const VmaMerge& vmg, const Vma& vma) const
 }
 
 bool Machine::State::is_mergeable_anon_vma(const VmaMerge& vmg, const Vma& target) const {
-    // An unfaulted target would take over the source's links: not those of a fork child, and before
-    // v6.15 none (its own empty list is not list_is_singular() either).
+    // An unfaulted target would take over the source's links: not those of a fork child, and none
+    // before Linux kernel commit 879bca0a2c4f ("mm/vma: fix incorrectly disallowed anonymous VMA
+    // merges") (in v6.16), when its own empty list was not list_is_singular() either.
     if (!target.anon_vma && vmg.anon_vma)
         return facts.kernel > Kernel::v6_12 && !is_fork_child(vmg.middle) &&
                !is_fork_child(vmg.copied_from);
