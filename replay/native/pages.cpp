@@ -31,8 +31,10 @@ void Machine::State::fault(AddressSpace& mm, const Event& e) {
 
 void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
     Vma* vma = mm.vmas.lookup(e.addr);
-    // Only stack growth and the first fault of a VMA can change the structures.
-    const bool reported = !vma || (!vma->anon_vma && (e.write || facts.thp != ThpMode::never));
+    // Only stack growth and the first fault of a VMA can change the structures: a write, or a read
+    // that may map a huge page.
+    const bool huge = facts.thp != ThpMode::never && vma && !vma->file;
+    const bool reported = !vma || (!vma->anon_vma && (e.write || huge));
     if (reported) begin_operation(Op::fault, e.pid);
     if (!vma) {
         Vma* above = mm.vmas.find(e.addr);
