@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,18 +42,18 @@ def import_(
         SourceFormat, typer.Option("--from", help="Format of INPUT.")
     ] = SourceFormat.auto,
     truth: Annotated[
-        Optional[list[Path]],  # noqa: UP045 (typer reads the annotation at run time)
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="Answer key of the same run: *.kmem.txt.zst or *.aux.tar.zst. Repeatable.",
         ),
     ] = None,
     kernel: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="RELEASE", help="Kernel of the capture, such as 6.18.44."),
     ] = None,
     thp: Annotated[
-        Optional[Thp],  # noqa: UP045
+        Thp | None,
         typer.Option(help="transparent_hugepage/enabled on that machine."),
     ] = None,
     use_zero_page: Annotated[
@@ -64,15 +64,15 @@ def import_(
         ),
     ] = True,
     stack_limit: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=4096, metavar="BYTES", help="Stack limit there (ulimit -s, in bytes)."),
     ] = None,
     command: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="TEXT", help="Command that was captured, for the record."),
     ] = None,
     description: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="TEXT", help="What the workload is, for the record."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
