@@ -47,13 +47,16 @@ Machine::State::~State() = default;
 
 // ---- processes ----
 
+Process* Machine::State::find_process(i32 pid) {
+    if (pid < 0 || static_cast<std::size_t>(pid) >= process_slot.size()) return nullptr;
+    const u32 slot = process_slot[static_cast<std::size_t>(pid)];
+    return slot ? &processes[slot - 1] : nullptr;
+}
+
 Process* Machine::State::process_of(i32 pid) {
-    if (pid >= 0 && static_cast<std::size_t>(pid) < process_slot.size()) {
-        const u32 slot = process_slot[static_cast<std::size_t>(pid)];
-        if (slot) return &processes[slot - 1];
-    }
-    anomaly(Anomaly::unknown_process);
-    return nullptr;
+    Process* process = find_process(pid);
+    if (!process) anomaly(Anomaly::unknown_process);
+    return process;
 }
 
 AddressSpace* Machine::State::mm_of(i32 pid) {
@@ -162,18 +165,7 @@ void Machine::State::apply(const Event& e) {
                         case Op::munlockall: do_mlockall(*mm, 0); break;
                         case Op::mbind: do_mbind(*mm, e); break;
                         case Op::prctl: do_prctl(*mm, e); break;
-                        case Op::populate: {
-                            const u64 end = e.addr + page_up(e.len);
-                            for (u64 at = e.addr; at < end;) {
-                                Vma* vma = mm->vmas.find(at);
-                                if (!vma || vma->start >= end) break;
-                                at = std::max(at, vma->start);
-                                const u64 until = std::min(vma->end, end);
-                                populate_vma(*mm, *vma, at, until, e.write);
-                                at = until;
-                            }
-                            break;
-                        }
+                        case Op::populate: do_populate(*mm, e); break;
                         default: break;
                     }
         }

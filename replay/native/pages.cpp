@@ -250,6 +250,18 @@ void Machine::State::populate(AddressSpace& mm, u64 start, u64 end, bool stop_at
     }
 }
 
+void Machine::State::do_populate(AddressSpace& mm, const Event& e) {
+    const u64 end = e.addr + page_up(e.len);
+    for (u64 at = e.addr; at < end;) {
+        Vma* vma = mm.vmas.find(at);
+        if (!vma || vma->start >= end) return;
+        at = std::max(at, vma->start);
+        const u64 until = std::min(vma->end, end);
+        populate_vma(mm, *vma, at, until, e.write);
+        at = until;
+    }
+}
+
 void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write) {
     if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;
     if (write ? !(vma.flags & VM_WRITE) : !(vma.flags & kAccessible)) return;

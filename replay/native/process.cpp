@@ -58,9 +58,8 @@ void Machine::State::do_fork(const Event& e) {
         anomaly(Anomaly::unknown_process);
         return;
     }
-    if (static_cast<std::size_t>(e.child) < process_slot.size() && process_slot[e.child]) {
+    if (const Process* stale = find_process(e.child)) {
         anomaly(Anomaly::fork_existing);
-        Process* stale = process_of(e.child);
         AddressSpace* old = stale->mm;
         const u32 tasks = stale->tasks;
         drop_process(e.child);
@@ -107,10 +106,9 @@ AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
 void Machine::State::do_exec(const Event& e) {
     AddressSpace* mm = mm_alloc(e.pid);
     model.mm_init(*mm);
-    const bool known =
-        static_cast<std::size_t>(std::max(e.pid, 0)) < process_slot.size() && process_slot[e.pid];
-    if (known) {  // MMF_INIT_LEGACY_MASK: kept over execve()
-        const AddressSpace& old = *process_of(e.pid)->mm;
+    Process* process = find_process(e.pid);
+    if (process) {  // MMF_INIT_LEGACY_MASK: kept over execve()
+        const AddressSpace& old = *process->mm;
         mm->thp_disabled = old.thp_disabled;
         mm->ksm_merge_any = old.ksm_merge_any;
     }
@@ -125,8 +123,7 @@ void Machine::State::do_exec(const Event& e) {
     handle_fault(*mm, *stack, stack->start, true, -1);
 
     mm->users = 1;
-    if (known) {
-        Process* process = process_of(e.pid);
+    if (process) {
         AddressSpace* old = process->mm;
         const u32 tasks = process->tasks;
         *process = Process{mm, 1};
@@ -169,14 +166,13 @@ void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
 
 // A row that says what is mapped at a place: exec's own mappings, or a snapshot.
 void Machine::State::do_mapping(const Event& e) {
-    if (static_cast<std::size_t>(std::max(e.pid, 0)) >= process_slot.size() ||
-        !process_slot[e.pid]) {
+    if (!find_process(e.pid)) {
         AddressSpace* fresh = mm_alloc(e.pid);
         model.mm_init(*fresh);
         fresh->users = 1;
         make_process(e.pid) = Process{fresh, 1};
     }
-    AddressSpace& mm = *process_of(e.pid)->mm;
+    AddressSpace& mm = *find_process(e.pid)->mm;
     const u64 end = e.addr + page_up(e.len);
     if (mm.exec_stack && e.special == Special::stack) {
         setup_arg_pages(mm, e.addr, end);
@@ -219,12 +215,11 @@ void Machine::State::do_mapping(const Event& e) {
 }
 
 void Machine::State::do_exit(const Event& e) {
-    if (e.pid < 0 || static_cast<std::size_t>(e.pid) >= process_slot.size() ||
-        !process_slot[e.pid]) {
+    Process* process = find_process(e.pid);
+    if (!process) {
         anomaly(Anomaly::exit_unknown);
         return;
     }
-    Process* process = process_of(e.pid);
     AddressSpace* mm = process->mm;
     if (--process->tasks == 0) drop_process(e.pid);
     mm_put(mm);

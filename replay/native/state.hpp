@@ -101,8 +101,9 @@ struct Machine::State {
     void anomaly(Anomaly kind);
     void begin_operation(Op op, i32 pid);  // the ledger's page for the operation in progress
     void end_operation();                  // reports it if it changed the structures
-    AddressSpace* mm_of(i32 pid);          // counts an anomaly if there is none
-    Process* process_of(i32 pid);
+    AddressSpace* mm_of(i32 pid);          // likewise
+    Process* find_process(i32 pid);
+    Process* process_of(i32 pid);          // counts an anomaly if there is none
     Process& make_process(i32 pid);
     void drop_process(i32 pid);
     void housekeeping();                   // due memory samples and walks
@@ -179,6 +180,7 @@ struct Machine::State {
     void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
     bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
     void populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors = false);
+    void do_populate(AddressSpace& mm, const Event& e);
     void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
     void zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards);
     void zap_huge(AddressSpace& mm, PteLeaf& leaf);

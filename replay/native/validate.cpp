@@ -232,10 +232,8 @@ std::vector<const Mm*> Machine::mms() const {
 }
 
 const Mm* Machine::mm_of(i32 pid) const {
-    const State& s = *state_;
-    const auto at = static_cast<std::size_t>(pid);
-    if (pid < 0 || at >= s.process_slot.size() || !s.process_slot[at]) return nullptr;
-    return s.processes[s.process_slot[at] - 1].mm;
+    const Process* process = state_->find_process(pid);
+    return process ? process->mm : nullptr;
 }
 
 }  // namespace rmapreplay

@@ -20,9 +20,11 @@ constexpr std::size_t position(std::string_view name) {
 
 constexpr std::size_t kTime = position("time");
 constexpr std::size_t kOp = position("op");
+constexpr std::size_t kPid = position("pid");
 constexpr std::size_t kAddr = position("addr");
 constexpr std::size_t kLen = position("len");
 constexpr std::size_t kNewAddr = position("new_addr");
+constexpr std::size_t kChild = position("child");
 
 template <std::size_t n>
 constexpr std::array<std::size_t, n> positions(const std::array<std::string_view, n>& names) {
@@ -61,6 +63,9 @@ bool look_up(const ColumnView places, std::size_t rows, std::span<const u8> dict
     return all_known;
 }
 
+// PID_MAX_LIMIT, include/linux/threads.h
+bool is_pid(i32 pid) { return pid >= 0 && pid < 4 * 1024 * 1024; }
+
 std::string hex(u64 value) {
     char text[20];
     std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
@@ -88,6 +93,8 @@ std::optional<TraceCheck::Problem> TraceCheck::check(std::span<const ColumnView>
     const ColumnView starts = columns[kAddr];
     const ColumnView lengths = columns[kLen];
     const ColumnView targets = columns[kNewAddr];
+    const ColumnView pids = columns[kPid];
+    const ColumnView children = columns[kChild];
     i64 before = time_;
     u32 with_nulls = 0;
     for (std::size_t i = 0; i < kColumns.size(); ++i) {
@@ -119,6 +126,9 @@ std::optional<TraceCheck::Problem> TraceCheck::check(std::span<const ColumnView>
                                std::to_string(before) + ": rows must be sorted by time");
         }
         before = now;
+        if (const i32 pid = pids.get<i32>(row); !is_pid(pid)) {
+            return problem(row, kPid, std::to_string(pid) + " is not a process id");
+        }
         const u64 start = starts.get<u64>(row);
         if (start >= kUserEnd) {
             return problem(row, kAddr, hex(start) + " is not a user-space address");
@@ -126,6 +136,11 @@ std::optional<TraceCheck::Problem> TraceCheck::check(std::span<const ColumnView>
         const u64 length = lengths.get<u64>(row);
         if (length > ~start) {
             return problem(row, kLen, hex(length) + " goes past the end of the address space");
+        }
+        if (static_cast<Op>(op) == Op::fork) {
+            const i32 child = children.get<i32>(row);
+            if (!is_pid(child))
+                return problem(row, kChild, std::to_string(child) + " is not a process id");
         }
         if (static_cast<Op>(op) != Op::mremap) continue;
         const u64 target = targets.get<u64>(row);
