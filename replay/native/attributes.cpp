@@ -221,20 +221,15 @@ void Machine::State::do_mlockall(AddressSpace& mm, u64 flags) {
 
 // A range with a policy of its own does not merge with others (mbind(), set_vma_policy()).
 void Machine::State::do_mbind(AddressSpace& mm, const Event& e) {
-    const u64 end = e.addr + page_up(e.len);
     const auto policy = static_cast<u32>(e.advice & 0xff);  // mode; MPOL_DEFAULT is none
-    for (u64 at = e.addr; at < end;) {
-        Vma* vma = mm.vmas.find(at);
-        if (!vma || vma->start >= end) break;
-        at = std::max(at, vma->start);
-        const u64 until = std::min(vma->end, end);
-        if (vma->policy != policy) {
-            VmaMerge vmg = modify_request(mm, vma, at, until);
+    for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {
+        if (vma.policy != policy) {
+            VmaMerge vmg = modify_request(mm, &vma, start, end);
             vmg.policy = policy;
             vma_modify(vmg)->policy = policy;
         }
-        at = until;
-    }
+        return true;
+    });
 }
 
 void Machine::State::do_prctl(AddressSpace& mm, const Event& e) {
@@ -249,23 +244,17 @@ void Machine::State::do_prctl(AddressSpace& mm, const Event& e) {
                 vma->flags = ksm_vma_flags(mm, vma->flags & ~VM_MERGEABLE) |
                              (e.addr ? vma->flags & VM_MERGEABLE : 0);
             break;
-        case PR_SET_VMA: {  // stops with EBADF at a file
-            const u64 end = e.addr + page_up(e.len);
-            for (u64 at = e.addr; at < end;) {
-                Vma* vma = mm.vmas.find(at);
-                if (!vma || vma->start >= end) break;
-                at = std::max(at, vma->start);
-                const u64 until = std::min(vma->end, end);
-                if (vma->file && !is_anon_shmem(vma->file)) break;
-                if (vma->anon_name != e.new_addr) {
-                    VmaMerge vmg = modify_request(mm, vma, at, until);
+        case PR_SET_VMA:  // stops with EBADF at a file
+            for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {
+                if (vma.file && !is_anon_shmem(vma.file)) return false;
+                if (vma.anon_name != e.new_addr) {
+                    VmaMerge vmg = modify_request(mm, &vma, start, end);
                     vmg.anon_name = e.new_addr;
                     vma_modify(vmg)->anon_name = e.new_addr;
                 }
-                at = until;
-            }
+                return true;
+            });
             break;
-        }
         default: break;
     }
 }

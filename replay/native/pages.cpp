@@ -237,29 +237,20 @@ bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
 
 // __mm_populate(): holes are passed over, and unless it is for mlock() what is not accessible too.
 void Machine::State::populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors) {
-    for (u64 at = start; at < end;) {
-        Vma* vma = mm.vmas.find(at);
-        if (!vma || vma->start >= end) return;
-        at = std::max(at, vma->start);
-        const u64 until = std::min(vma->end, end);
+    for_each_part(mm, start, end, [&](Vma& vma, u64 from, u64 to) {
+        if (stop_at_errors && !(vma.flags & (VM_LOCKONFAULT | kAccessible))) return false;
         // populate_vma_page_range(): write faults break CoW in private writable mappings.
-        if (stop_at_errors && !(vma->flags & (VM_LOCKONFAULT | kAccessible))) return;
-        if (!(vma->flags & VM_LOCKONFAULT))
-            populate_vma(mm, *vma, at, until, (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE);
-        at = until;
-    }
+        if (!(vma.flags & VM_LOCKONFAULT))
+            populate_vma(mm, vma, from, to, (vma.flags & (VM_WRITE | VM_SHARED)) == VM_WRITE);
+        return true;
+    });
 }
 
 void Machine::State::do_populate(AddressSpace& mm, const Event& e) {
-    const u64 end = e.addr + page_up(e.len);
-    for (u64 at = e.addr; at < end;) {
-        Vma* vma = mm.vmas.find(at);
-        if (!vma || vma->start >= end) return;
-        at = std::max(at, vma->start);
-        const u64 until = std::min(vma->end, end);
-        populate_vma(mm, *vma, at, until, e.write);
-        at = until;
-    }
+    for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {
+        populate_vma(mm, vma, start, end, e.write);
+        return true;
+    });
 }
 
 void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write) {

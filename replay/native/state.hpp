@@ -11,8 +11,8 @@
 //   machine.cpp   one event to the part it concerns
 #pragma once
 
+#include <algorithm>
 #include <memory>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -151,6 +151,20 @@ struct Machine::State {
     void do_mmap(AddressSpace& mm, const Event& e);
     void do_brk(AddressSpace& mm, const Event& e);
     bool expand_downwards(AddressSpace& mm, Vma& vma, u64 addr);
+
+    // Calls on_part(vma, start, end) for the part of each VMA that lies in [start, end), until it
+    // returns false; holes are passed over. on_part may split and merge.
+    template <class F>
+    void for_each_part(AddressSpace& mm, u64 start, u64 end, F&& on_part) {
+        for (u64 at = start; at < end;) {
+            Vma* vma = mm.vmas.find(at);
+            if (!vma || vma->start >= end) return;
+            at = std::max(at, vma->start);
+            const u64 until = std::min(vma->end, end);
+            if (!on_part(*vma, at, until)) return;
+            at = until;
+        }
+    }
 
     // ---- mremap.cpp ----
     void do_mremap(AddressSpace& mm, const Event& e);
