@@ -73,6 +73,8 @@ class _Run:
                 thp=enabled if enabled in ("always", "madvise") else "never",
                 use_zero_page=bool(thp.get("use_zero_page", True)),
                 stack_limit=int(trace.metadata.get("stack_limit") or DEFAULT_STACK_LIMIT),
+                teardown=_teardown(trace.metadata),
+                orders=bool(trace.metadata.get("fault_orders")),
                 rows=trace.rows,
                 walks=walks,
                 visits=visits,
@@ -107,6 +109,13 @@ class _Run:
             "seconds": round(self.seconds, 6),
             "events_per_second": round(events / self.seconds) if self.seconds else None,
         }
+
+
+def _teardown(metadata: Mapping[str, Any]) -> str:
+    rows = metadata.get("teardown") or []
+    if "unmap_vmas" in rows:
+        return "all"
+    return "vmas" if "exit_mmap" in rows else "at_exit"
 
 
 def check_walks(text: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rmapreplay import _native
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 METADATA_KEY: Final = b"rmapreplay"
 
 OP_NAMES: Final[tuple[str, ...]] = _native.op_names()

@@ -64,6 +64,7 @@ KIND_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("vma", "anon_vma", "root", "parent"),
     ),
     "snapshot": tuple(SNAPSHOT_SCHEMA.names),
+    "mapped": ("time", "pid", "tid", "start", "end"),
     "allocation": ("time", "pid", "tid", "object", "action", "id", "site"),
     "burst": ("time", "end_time", "burst", "label"),
 }
@@ -184,6 +185,11 @@ class Truth:
     def snapshots(self) -> pl.DataFrame:
         """VMAs as /proc/PID/maps had them, by burst, pid and address."""
         return self._frame("snapshot")
+
+    @cached_property
+    def mapped(self) -> pl.DataFrame:
+        """VMAs as reported after calls that made or changed them, in order."""
+        return self._frame("mapped")
 
     @cached_property
     def allocations(self) -> pl.DataFrame:

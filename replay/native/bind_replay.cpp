@@ -61,14 +61,20 @@ ThpMode parse_thp(std::string_view text) {
         {{"never", ThpMode::never}, {"madvise", ThpMode::madvise}, {"always", ThpMode::always}});
 }
 
+Teardown parse_teardown(std::string_view text) {
+    return choice<Teardown>(
+        "teardown", text,
+        {{"at_exit", Teardown::at_exit}, {"vmas", Teardown::vmas}, {"all", Teardown::all}});
+}
+
 // One replay of one trace under one model. Not for two threads at a time; feed() and finish() hold
 // no GIL but while a full table is handed on.
 class Replay {
   public:
     Replay(const std::string& model, const std::string& label,
            const std::map<std::string, std::string>& params, const std::string& kernel,
-           const std::string& thp, bool use_zero_page, u64 stack_limit, u64 rows,
-           const std::string& walks, bool visits, nb::object sink)
+           const std::string& thp, bool use_zero_page, u64 stack_limit, const std::string& teardown,
+           bool orders, u64 rows, const std::string& walks, bool visits, nb::object sink)
         : entry_(model_entry(model)), sink_(std::move(sink)) {
         ModelParams given{parse_kernel(kernel), {params.begin(), params.end()}};
         model_ = entry_.make(given, costs_);
@@ -80,7 +86,8 @@ class Replay {
             };
         }
         tables_ = std::make_unique<ResultTables>(*entry_.info, label, std::move(on_table));
-        const TraceFacts facts{given.kernel, parse_thp(thp), use_zero_page, rows, stack_limit};
+        const TraceFacts facts{given.kernel, parse_thp(thp),           use_zero_page, rows,
+                               stack_limit,  parse_teardown(teardown), orders};
         machine_ =
             std::make_unique<Machine>(*model_, costs_, facts, parse_walk_policy(walks), *tables_);
         machine_->record_visits(visits && !sink_.is_none());
@@ -232,10 +239,11 @@ void bind_replay(nb::module_& m) {
     nb::class_<Replay>(m, "Replay", "One replay of one trace under one model.")
         .def(nb::init<const std::string&, const std::string&,
                       const std::map<std::string, std::string>&, const std::string&,
-                      const std::string&, bool, u64, u64, const std::string&, bool, nb::object>(),
+                      const std::string&, bool, u64, const std::string&, bool, u64,
+                      const std::string&, bool, nb::object>(),
              nb::kw_only(), "model"_a, "label"_a, "params"_a, "kernel"_a, "thp"_a,
-             "use_zero_page"_a, "stack_limit"_a, "rows"_a, "walks"_a, "visits"_a,
-             "sink"_a = nb::none())
+             "use_zero_page"_a, "stack_limit"_a, "teardown"_a = "at_exit", "orders"_a = false,
+             "rows"_a, "walks"_a, "visits"_a, "sink"_a = nb::none())
         .def(
             "feed", &Replay::feed, "events"_a,
             "Applies a batch of events in canonical form, in order. Raises ValueError if it is not "

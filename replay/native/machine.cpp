@@ -144,6 +144,9 @@ void Machine::State::apply(const Event& e) {
             case Op::exec: do_exec(e); break;
             case Op::exit: do_exit(e); break;
             case Op::mapping: do_mapping(e); break;
+            case Op::dup_mmap:
+            case Op::unmap_vmas:
+            case Op::free_pgtables:
             case Op::exit_mmap: break;  // the mm went with its last task, or goes with exec
             default:
                 if (AddressSpace* mm = mm_of(e.pid)) switch (e.op) {

@@ -15,6 +15,14 @@ namespace rmapreplay {
 
 enum class ThpMode : u8 { never, madvise, always };
 
+// How much of the end of an address space has rows of its own. What has none happens at `exit`, or
+// at the exec that takes its last user.
+enum class Teardown : u8 {
+    at_exit,    // nothing
+    vmas,       // exit_mmap: its VMAs are freed there
+    all,        // unmap_vmas, free_pgtables and exit_mmap
+};
+
 // What the trace's metadata says about the machine it was captured on.
 struct TraceFacts {
     Kernel kernel = Kernel::v7_3;
@@ -22,6 +30,8 @@ struct TraceFacts {
     bool use_zero_page = true;  // read faults on huge-eligible ranges map the huge zero page
     u64 rows = 0;               // events in the trace
     u64 stack_limit = u64{8} << 20;  // RLIMIT_STACK, bytes
+    Teardown teardown = Teardown::at_exit;
+    bool orders = false;  // faults tell the order of every new folio, so that 0 is order 0
 };
 
 // When walks happen that the trace did not record.

@@ -54,7 +54,7 @@ def trace() -> rr.Trace:
     ]
     return rr.read_trace(
         pa.Table.from_arrays(arrays, schema=FILE_SCHEMA),
-        metadata={"schema_version": 1, "kernel": "7.3.4"},
+        metadata={"schema_version": 2, "kernel": "7.3.4"},
     )
 
 

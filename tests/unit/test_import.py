@@ -60,7 +60,7 @@ def test_perf_text_plain_and_compressed(tmp_path: Path, name: str) -> None:
         (1_000_000_006, "mmap", 0x10000),
         (1_000_000_007, "fault", 0x10000),
     ]
-    assert read.metadata == metadata | {"schema_version": 1}
+    assert read.metadata == metadata | {"schema_version": 2}
     assert metadata["kernel"] == "6.18.44"
     assert metadata["thp"] == {"enabled": "madvise", "use_zero_page": True}
     assert metadata["stack_limit"] == 1 << 20

@@ -100,7 +100,7 @@ def test_round_trip_keeps_rows_and_metadata(trace: Path) -> None:
     assert read.path == trace
     assert read.rows == len(ROWS)
     assert read.metadata["kernel"] == "6.18.44"
-    assert read.metadata["schema_version"] == 1
+    assert read.metadata["schema_version"] == 2
     assert read.metadata["rows"] == len(ROWS)
     expected = pl.from_arrow(pa.Table.from_batches([batch()]))
     assert isinstance(expected, pl.DataFrame)
@@ -244,7 +244,7 @@ def test_value_out_of_range(trace: Path) -> None:
         (b"[]", "metadata is not a JSON object"),
         (b"{}", "metadata has no valid schema_version: None"),
         (b'{"schema_version": "1"}', "metadata has no valid schema_version: '1'"),
-        (b'{"schema_version": 2}', "schema version 2 is newer than this program's, 1"),
+        (b'{"schema_version": 3}', "schema version 3 is newer than this program's, 2"),
     ],
 )
 def test_metadata(trace: Path, metadata: bytes, reason: str) -> None:

@@ -40,11 +40,18 @@ enum class Op : u8 {
     fault,
     populate,
     walk,
+    dup_mmap,
+    unmap_vmas,
+    free_pgtables,
+    swap_out,
+    swap_in,
+    discard,
 };
-inline constexpr std::array<std::string_view, 20> kOpNames = {
-    "mmap",    "munmap",    "mremap",     "mprotect", "brk",      "madvise", "mlock",
-    "munlock", "mlockall",  "munlockall", "mbind",    "prctl",    "fork",    "exec",
-    "exit",    "exit_mmap", "mapping",    "fault",    "populate", "walk",
+inline constexpr std::array<std::string_view, 26> kOpNames = {
+    "mmap",       "munmap",        "mremap",     "mprotect", "brk",      "madvise", "mlock",
+    "munlock",    "mlockall",      "munlockall", "mbind",    "prctl",    "fork",    "exec",
+    "exit",       "exit_mmap",     "mapping",    "fault",    "populate", "walk",    "dup_mmap",
+    "unmap_vmas", "free_pgtables", "swap_out",   "swap_in",  "discard",
 };
 
 // Who took a fault: user code, the kernel on a user address, or another context

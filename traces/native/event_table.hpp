@@ -55,6 +55,12 @@ constexpr u32 needed_columns(Op op) {
         case Op::fault: return addr | write | source;
         case Op::populate: return addr | len | write;
         case Op::walk: return addr | kind;
+        case Op::dup_mmap: return 0;
+        case Op::unmap_vmas: return 0;
+        case Op::free_pgtables: return 0;
+        case Op::swap_out: return addr | len;
+        case Op::swap_in: return addr | len;
+        case Op::discard: return addr | len;
     }
     return 0;
 }
