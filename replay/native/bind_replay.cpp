@@ -5,32 +5,16 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <map>
-#include <memory>
-#include <string>
+#include <stdexcept>
 
+#include "replay/native/bind_replay.hpp"
 #include "replay/native/event_batch.hpp"
-#include "replay/native/machine.hpp"
-#include "replay/native/result_tables.hpp"
-#include "traces/native/bind_arrow.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace rmapreplay {
 namespace {
-
-nb::str str(std::string_view text) { return nb::str(text.data(), text.size()); }
-
-// dict_of("a", 1, "b", 2): {"a": 1, "b": 2}
-nb::dict dict_of() { return {}; }
-template <class Value, class... Rest>
-nb::dict dict_of(const char* key, Value&& value, Rest&&... rest) {
-    nb::dict result;
-    result[key] = std::forward<Value>(value);
-    result.update(dict_of(std::forward<Rest>(rest)...));
-    return result;
-}
 
 const ModelEntry& model_entry(const std::string& name) {
     if (const ModelEntry* entry = find_model(name)) return *entry;
@@ -67,153 +51,25 @@ Teardown parse_teardown(std::string_view text) {
         {{"at_exit", Teardown::at_exit}, {"vmas", Teardown::vmas}, {"all", Teardown::all}});
 }
 
-// One replay of one trace under one model. Not for two threads at a time; feed() and finish() hold
-// no GIL but while a full table is handed on.
-class Replay {
-  public:
-    Replay(const std::string& model, const std::string& label,
-           const std::map<std::string, std::string>& params, const std::string& kernel,
-           const std::string& thp, bool use_zero_page, u64 stack_limit, const std::string& teardown,
-           bool orders, u64 rows, const std::string& walks, bool visits, nb::object sink)
-        : entry_(model_entry(model)), sink_(std::move(sink)) {
-        ModelParams given{parse_kernel(kernel), {params.begin(), params.end()}};
-        model_ = entry_.make(given, costs_);
-        ResultTables::Sink on_table;
-        if (!sink_.is_none()) {
-            on_table = [this](std::string_view name, Table&& table) {
-                nb::gil_scoped_acquire gil;
-                sink_(str(name), wrap_table(std::move(table)));
-            };
-        }
-        tables_ = std::make_unique<ResultTables>(*entry_.info, label, std::move(on_table));
-        const TraceFacts facts{given.kernel, parse_thp(thp),           use_zero_page, rows,
-                               stack_limit,  parse_teardown(teardown), orders};
-        machine_ =
-            std::make_unique<Machine>(*model_, costs_, facts, parse_walk_policy(walks), *tables_);
-        machine_->record_visits(visits && !sink_.is_none());
+void check_names(const ImportedBatch& batch) {
+    const auto same = [](const std::string& name, const EventColumn& column) {
+        return name == column.name;
+    };
+    if (!std::equal(batch.names.begin(), batch.names.end(), kEventColumns.begin(),
+                    kEventColumns.end(), same)) {
+        throw std::invalid_argument("not a batch of events in canonical form");
     }
+}
 
-    void feed(nb::handle events) {
-        for_each_batch(events, [this](const ImportedBatch& imported) {
-            check_names(imported);
-            nb::gil_scoped_release release;
-            EventBatch batch(imported.columns, imported.rows);
-            for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
-                machine_->apply(batch.decode(row));
-            }
-        });
+nb::dict anomalies(const Totals& totals) {
+    nb::dict result;
+    for (std::size_t i = 0; i < totals.anomalies.size(); ++i) {
+        if (totals.anomalies[i] == 0) continue;
+        result[str(anomaly_name(static_cast<Anomaly>(i)))] =
+            dict_of("count", totals.anomalies[i], "first_row", totals.first_anomaly[i]);
     }
-
-    void finish() {
-        nb::gil_scoped_release release;
-        machine_->finish();
-        tables_->finish();
-    }
-
-    u64 row() const { return row_; }
-
-    nb::dict summary() const {
-        const Totals& totals = machine_->totals();
-        nb::dict result;
-        result["events"] = totals.events;
-        result["anomalies"] = anomalies(totals);
-        result["walks"] = totals.walks;
-        result["visits"] = totals.visits;
-        result["hits"] = totals.hits;
-        result["useless"] = totals.useless;
-        result["misses"] = totals.misses;
-        result["first_misses"] = first_misses();
-        nb::dict walk;
-        for (const ResultTables::Metric& metric : tables_->metrics()) {
-            const Histogram& values = metric.values;
-            walk[str(metric.name)] =
-                dict_of("mean", values.mean(), "p50", values.percentile(50), "p95",
-                        values.percentile(95), "p99", values.percentile(99), "max", values.max());
-        }
-        result["walk"] = walk;
-        result["objects"] = objects();
-        result["operations"] = operations();
-        result["machine_bytes"] = machine_->memory_bytes();
-        return result;
-    }
-
-  private:
-    static void check_names(const ImportedBatch& batch) {
-        const auto same = [](const std::string& name, const EventColumn& column) {
-            return name == column.name;
-        };
-        if (!std::equal(batch.names.begin(), batch.names.end(), kEventColumns.begin(),
-                        kEventColumns.end(), same)) {
-            throw std::invalid_argument("not a batch of events in canonical form");
-        }
-    }
-
-    static nb::dict anomalies(const Totals& totals) {
-        nb::dict result;
-        for (std::size_t i = 0; i < totals.anomalies.size(); ++i) {
-            if (totals.anomalies[i] == 0) continue;
-            result[str(anomaly_name(static_cast<Anomaly>(i)))] =
-                dict_of("count", totals.anomalies[i], "first_row", totals.first_anomaly[i]);
-        }
-        return result;
-    }
-
-    nb::list first_misses() const {
-        nb::list result;
-        for (const MissRecord& miss : tables_->first_misses()) {
-            result.append(
-                dict_of("walk", miss.walk, "row", miss.seq, "pid", miss.pid, "address", miss.addr));
-        }
-        return result;
-    }
-
-    nb::dict objects() const {
-        nb::dict result;
-        const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
-        for (std::size_t i = 0; i < kinds.size(); ++i) {
-            u64 allocated = 0;
-            u64 freed = 0;
-            for (const OpCosts& op : machine_->operations()) {
-                allocated += op.allocated[i];
-                freed += op.freed[i];
-            }
-            result[str(kinds[i].name)] =
-                dict_of("allocated", allocated, "freed", freed, "peak", costs_.peak[i], "live",
-                        costs_.live[i], "bytes_peak", costs_.peak[i] * kinds[i].bytes);
-        }
-        return result;
-    }
-
-    nb::dict operations() const {
-        nb::dict result;
-        const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
-        for (std::size_t op = 0; op < kOpNames.size(); ++op) {
-            const OpCosts& costs = machine_->operations()[op];
-            if (costs.calls == 0) continue;
-            nb::dict allocated;
-            nb::dict freed;
-            nb::dict counters;
-            for (std::size_t i = 0; i < kinds.size(); ++i) {
-                allocated[str(kinds[i].name)] = costs.allocated[i];
-                freed[str(kinds[i].name)] = costs.freed[i];
-            }
-            for (std::size_t i = 0; i < entry_.info->op_counters.size(); ++i) {
-                counters[str(entry_.info->op_counters[i])] = costs.counters[i];
-            }
-            result[str(kOpNames[op])] = dict_of("calls", costs.calls, "allocated", allocated,
-                                                "freed", freed, "counters", counters);
-        }
-        return result;
-    }
-
-    const ModelEntry& entry_;
-    nb::object sink_;
-    u64 row_ = 0;
-    Costs costs_;
-    std::unique_ptr<RmapModel> model_;
-    std::unique_ptr<ResultTables> tables_;
-    std::unique_ptr<Machine> machine_;  // goes first: it uses all of the above
-};
+    return result;
+}
 
 nb::dict describe(const ModelInfo& info) {
     nb::list params;
@@ -232,11 +88,126 @@ nb::dict describe(const ModelInfo& info) {
 }
 
 }  // namespace
+
+Replay::Replay(const std::string& model, const std::string& label,
+               const std::map<std::string, std::string>& params, const std::string& kernel,
+               const std::string& thp, bool use_zero_page, u64 stack_limit,
+               const std::string& teardown, bool orders, u64 rows, const std::string& walks,
+               bool visits, nb::object sink)
+    : entry_(model_entry(model)), sink_(std::move(sink)) {
+    ModelParams given{parse_kernel(kernel), {params.begin(), params.end()}};
+    model_ = entry_.make(given, costs_);
+    ResultTables::Sink on_table;
+    if (!sink_.is_none()) {
+        on_table = [this](std::string_view name, Table&& table) {
+            nb::gil_scoped_acquire gil;
+            sink_(str(name), wrap_table(std::move(table)));
+        };
+    }
+    tables_ = std::make_unique<ResultTables>(*entry_.info, label, std::move(on_table));
+    const TraceFacts facts{given.kernel, parse_thp(thp),           use_zero_page, rows,
+                           stack_limit,  parse_teardown(teardown), orders};
+    machine_ =
+        std::make_unique<Machine>(*model_, costs_, facts, parse_walk_policy(walks), *tables_);
+    machine_->record_visits(visits && !sink_.is_none());
+}
+
+void Replay::feed(nb::handle events) {
+    for_each_batch(events, [this](const ImportedBatch& imported) {
+        check_names(imported);
+        nb::gil_scoped_release release;
+        EventBatch batch(imported.columns, imported.rows);
+        for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
+            machine_->apply(batch.decode(row));
+        }
+    });
+}
+
+void Replay::finish() {
+    nb::gil_scoped_release release;
+    machine_->finish();
+    tables_->finish();
+}
+
+nb::dict Replay::summary() const {
+    const Totals& totals = machine_->totals();
+    nb::dict result;
+    result["events"] = totals.events;
+    result["anomalies"] = anomalies(totals);
+    result["walks"] = totals.walks;
+    result["visits"] = totals.visits;
+    result["hits"] = totals.hits;
+    result["useless"] = totals.useless;
+    result["misses"] = totals.misses;
+    result["first_misses"] = first_misses();
+    nb::dict walk;
+    for (const ResultTables::Metric& metric : tables_->metrics()) {
+        const Histogram& values = metric.values;
+        walk[str(metric.name)] =
+            dict_of("mean", values.mean(), "p50", values.percentile(50), "p95",
+                    values.percentile(95), "p99", values.percentile(99), "max", values.max());
+    }
+    result["walk"] = walk;
+    result["objects"] = objects();
+    result["operations"] = operations();
+    result["machine_bytes"] = machine_->memory_bytes();
+    return result;
+}
+
+nb::list Replay::first_misses() const {
+    nb::list result;
+    for (const MissRecord& miss : tables_->first_misses()) {
+        result.append(
+            dict_of("walk", miss.walk, "row", miss.seq, "pid", miss.pid, "address", miss.addr));
+    }
+    return result;
+}
+
+nb::dict Replay::objects() const {
+    nb::dict result;
+    const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        u64 allocated = 0;
+        u64 freed = 0;
+        for (const OpCosts& op : machine_->operations()) {
+            allocated += op.allocated[i];
+            freed += op.freed[i];
+        }
+        result[str(kinds[i].name)] =
+            dict_of("allocated", allocated, "freed", freed, "peak", costs_.peak[i], "live",
+                    costs_.live[i], "bytes_peak", costs_.peak[i] * kinds[i].bytes);
+    }
+    return result;
+}
+
+nb::dict Replay::operations() const {
+    nb::dict result;
+    const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
+    for (std::size_t op = 0; op < kOpNames.size(); ++op) {
+        const OpCosts& costs = machine_->operations()[op];
+        if (costs.calls == 0) continue;
+        nb::dict allocated;
+        nb::dict freed;
+        nb::dict counters;
+        for (std::size_t i = 0; i < kinds.size(); ++i) {
+            allocated[str(kinds[i].name)] = costs.allocated[i];
+            freed[str(kinds[i].name)] = costs.freed[i];
+        }
+        for (std::size_t i = 0; i < entry_.info->op_counters.size(); ++i) {
+            counters[str(entry_.info->op_counters[i])] = costs.counters[i];
+        }
+        result[str(kOpNames[op])] = dict_of("calls", costs.calls, "allocated", allocated, "freed",
+                                            freed, "counters", counters);
+    }
+    return result;
+}
+
 }  // namespace rmapreplay
 
 void bind_replay(nb::module_& m) {
     using namespace rmapreplay;
-    nb::class_<Replay>(m, "Replay", "One replay of one trace under one model.")
+    nb::class_<Replay> replay(m, "Replay", "One replay of one trace under one model.");
+    replay
         .def(nb::init<const std::string&, const std::string&,
                       const std::map<std::string, std::string>&, const std::string&,
                       const std::string&, bool, u64, const std::string&, bool, u64,
@@ -252,6 +223,7 @@ void bind_replay(nb::module_& m) {
                      "The row being applied, or the next one: where it failed.")
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
+    bind_state(replay);
     m.def(
         "models",
         [] {

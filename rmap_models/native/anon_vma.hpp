@@ -50,12 +50,11 @@ class AnonVmaModel final : public RmapModel {
     bool vma_is_fork_child(const Vma& vma) const override;
     Home home(const Vma& vma) const override;
     void rmap_walk(Walk& walk) override;
+    std::vector<u32> anon_vma_chain(const Vma& vma) const override;
 
     // What tests look at.
     const AnonVma& anon_vma(const Vma& vma) const { return *static_cast<AnonVma*>(vma.anon_vma); }
     const AnonVma& at(u32 handle) const { return anon_vmas_[handle]; }
-    // The VMA's list, head first, as handles of anon_vmas.
-    std::vector<u32> anon_vma_chain(const Vma& vma) const;
     // Recounts everything from the VMAs: `vmas` must be all there are, of all mms. Throws
     // std::logic_error that names the first invariant found broken.
     void validate(std::span<const Vma* const> vmas) const;

@@ -146,6 +146,11 @@ class RmapModel {
     // ---- walk ----
     // rmap_walk_anon(): offers every VMA that may map the folio, in the design's order.
     virtual void rmap_walk(Walk&) = 0;
+
+    // ---- for verification ----
+    // The VMA's list of links (vma->anon_vma_chain), head first: for each the handle of the object
+    // it leads to. Empty for a design without such links.
+    virtual std::vector<u32> anon_vma_chain(const Vma&) const { return {}; }
 };
 
 // How a model is made. Adding a model: one file that defines these, one line in registry.cpp.

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// One replay of one trace under one model, as Python holds it.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "replay/native/machine.hpp"
+#include "replay/native/result_tables.hpp"
+#include "traces/native/bind_arrow.hpp"
+
+namespace rmapreplay {
+
+inline nanobind::str str(std::string_view text) { return nanobind::str(text.data(), text.size()); }
+
+// dict_of("a", 1, "b", 2): {"a": 1, "b": 2}
+inline nanobind::dict dict_of() { return {}; }
+template <class Value, class... Rest>
+nanobind::dict dict_of(const char* key, Value&& value, Rest&&... rest) {
+    nanobind::dict result;
+    result[key] = std::forward<Value>(value);
+    result.update(dict_of(std::forward<Rest>(rest)...));
+    return result;
+}
+
+// Not for two threads at a time; feed() and finish() hold no GIL but while a full table is handed
+// on.
+class Replay {
+  public:
+    Replay(const std::string& model, const std::string& label,
+           const std::map<std::string, std::string>& params, const std::string& kernel,
+           const std::string& thp, bool use_zero_page, u64 stack_limit, const std::string& teardown,
+           bool orders, u64 rows, const std::string& walks, bool visits, nanobind::object sink);
+
+    void feed(nanobind::handle events);
+    void finish();
+    u64 row() const { return row_; }
+    nanobind::dict summary() const;
+
+    // ---- bind_state.cpp: what lives after the rows fed so far ----
+    nanobind::object vmas() const;
+    nanobind::object links() const;
+    nanobind::object mappings() const;
+    nanobind::object mm_of(i32 pid) const;
+    nanobind::dict live() const;
+    void validate() const;
+    void walk_all(const std::string& kind);
+
+  private:
+    nanobind::list first_misses() const;
+    nanobind::dict objects() const;
+    nanobind::dict operations() const;
+
+    const ModelEntry& entry_;
+    nanobind::object sink_;
+    u64 row_ = 0;
+    Costs costs_;
+    std::unique_ptr<RmapModel> model_;
+    std::unique_ptr<ResultTables> tables_;
+    std::unique_ptr<Machine> machine_;  // goes first: it uses all of the above
+};
+
+// Adds the methods of bind_state.cpp to the class.
+void bind_state(nanobind::class_<Replay>& replay);
+
+}  // namespace rmapreplay
