@@ -44,7 +44,7 @@ class Result:
     @property
     def visits(self) -> pl.DataFrame:
         """One row per VMA offered to a walk, if they were asked for: walk, visit (from 0), mm, pid,
-        start, end (bytes), hits (PTEs)."""
+        start, end (bytes), index (of start, in pages), hits (PTEs)."""
         return self._frame("visits")
 
     @property

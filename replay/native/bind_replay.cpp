@@ -119,6 +119,7 @@ void Replay::feed(nb::handle events) {
         EventBatch batch(imported.columns, imported.rows);
         for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
             machine_->apply(batch.decode(row));
+            if (row_ == watched_row_) note_watched();
         }
     });
 }
@@ -166,16 +167,20 @@ nb::list Replay::first_misses() const {
 nb::dict Replay::objects() const {
     nb::dict result;
     const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
+    const std::vector<AllocSite> sites = alloc_sites(*entry_.info);
     for (std::size_t i = 0; i < kinds.size(); ++i) {
+        nb::dict by_site;
+        for (std::size_t site = 0; site < sites.size(); ++site)
+            if (sites[site].kind == i) by_site[str(sites[site].name)] = costs_.sites[site];
         u64 allocated = 0;
         u64 freed = 0;
         for (const OpCosts& op : machine_->operations()) {
             allocated += op.allocated[i];
             freed += op.freed[i];
         }
-        result[str(kinds[i].name)] =
-            dict_of("allocated", allocated, "freed", freed, "peak", costs_.peak[i], "live",
-                    costs_.live[i], "bytes_peak", costs_.peak[i] * kinds[i].bytes);
+        result[str(kinds[i].name)] = dict_of("allocated", allocated, "freed", freed, "peak",
+                                             costs_.peak[i], "live", costs_.live[i], "bytes_peak",
+                                             costs_.peak[i] * kinds[i].bytes, "sites", by_site);
     }
     return result;
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "replay/native/machine.hpp"
 #include "replay/native/result_tables.hpp"
@@ -49,7 +50,18 @@ class Replay {
     void validate() const;
     void walk_all(const std::string& kind);
 
+    // Rows after which to note the VMA at an address.
+    void watch(nanobind::handle rows);
+    nanobind::object watched() const;
+
   private:
+    struct Watch {
+        u64 row;
+        i32 pid;
+        u64 addr;
+        u64 start = 0, end = 0;  // of the VMA, once noted; none: 0
+    };
+    void note_watched();
     nanobind::list first_misses() const;
     nanobind::dict objects() const;
     nanobind::dict operations() const;
@@ -57,6 +69,9 @@ class Replay {
     const ModelEntry& entry_;
     nanobind::object sink_;
     u64 row_ = 0;
+    std::vector<Watch> watches_;  // by row
+    std::size_t next_watch_ = 0;
+    u64 watched_row_ = ~u64{0};  // of the next one
     Costs costs_;
     std::unique_ptr<RmapModel> model_;
     std::unique_ptr<ResultTables> tables_;

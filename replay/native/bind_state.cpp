@@ -110,6 +110,46 @@ void Replay::walk_all(const std::string& kind) {
     machine_->walk_all(static_cast<WalkKind>(known - kWalkKindNames.begin()));
 }
 
+void Replay::watch(nb::handle rows) {
+    for_each_batch(rows, [this](const ImportedBatch& batch) {
+        if (batch.names != std::vector<std::string>{"row", "pid", "addr"} ||
+            batch.columns[0].type != Type::uint64 || batch.columns[1].type != Type::int32 ||
+            batch.columns[2].type != Type::uint64)
+            throw std::invalid_argument("columns are row (uint64), pid (int32), addr (uint64)");
+        for (std::size_t i = 0; i < batch.rows; ++i) {
+            const Watch watch{batch.columns[0].get<u64>(i), batch.columns[1].get<i32>(i),
+                              batch.columns[2].get<u64>(i)};
+            if (watch.row < (watches_.empty() ? row_ : watches_.back().row))
+                throw std::invalid_argument("rows to watch are not in order, or were fed already");
+            watches_.push_back(watch);
+        }
+    });
+    if (next_watch_ < watches_.size()) watched_row_ = watches_[next_watch_].row;
+}
+
+void Replay::note_watched() {
+    for (; next_watch_ < watches_.size() && watches_[next_watch_].row == row_; ++next_watch_) {
+        Watch& watch = watches_[next_watch_];
+        const Mm* mm = machine_->mm_of(watch.pid);
+        const Vma* vma = mm ? mm->vmas.lookup(watch.addr) : nullptr;
+        if (!vma) continue;
+        watch.start = vma->start;
+        watch.end = vma->end;
+    }
+    watched_row_ = next_watch_ < watches_.size() ? watches_[next_watch_].row : ~u64{0};
+}
+
+nb::object Replay::watched() const {
+    Table table;
+    auto& starts = table.add_column<u64>("start");
+    auto& ends = table.add_column<u64>("end");
+    for (const Watch& watch : watches_) {
+        starts.append(watch.start);
+        ends.append(watch.end);
+    }
+    return wrap_table(std::move(table));
+}
+
 void bind_state(nb::class_<Replay>& replay) {
     replay
         .def("vmas", &Replay::vmas,
@@ -125,6 +165,12 @@ void bind_state(nb::class_<Replay>& replay) {
         .def("mm_of", &Replay::mm_of, "pid"_a,
              "The serial number of a living process's mm, else None.")
         .def("live", &Replay::live, "Live objects by kind.")
+        .def("watch", &Replay::watch, "rows"_a,
+             "Notes VMAs while rows are fed: after each `row` (uint64, ascending) the one at "
+             "`addr` (uint64) of `pid` (int32). Raises ValueError for other columns or order.")
+        .def("watched", &Replay::watched,
+             "What watch() asked for, in its order: start and end of the VMA; 0 if there was none, "
+             "or the row is still to come.")
         .def("validate", &Replay::validate,
              "Recounts the machine. Raises RuntimeError that names the first invariant broken.")
         .def("walk_all", &Replay::walk_all, "kind"_a,

@@ -35,6 +35,7 @@ struct VisitRecord {
     i32 pid = 0;
     u64 start = 0;
     u64 end = 0;
+    u64 index = 0;  // anonymous offset of its start, in pages: what the walk is ordered by
     u32 hits = 0;   // PTEs found in it
 };
 

@@ -52,6 +52,12 @@ std::vector<ObjectKind> object_kinds(const ModelInfo& model) {
     return kinds;
 }
 
+std::vector<AllocSite> alloc_sites(const ModelInfo& model) {
+    std::vector<AllocSite> sites{{kVmAreaStruct, "vm_area_alloc"}, {kVmAreaStruct, "vm_area_dup"}};
+    sites.insert(sites.end(), model.sites.begin(), model.sites.end());
+    return sites;
+}
+
 ResultTables::Walks::Walks(const ModelInfo& info, std::string_view label)
     : walk(table.add_column<u64>("walk")),
       seq(table.add_column<u64>("seq")),
@@ -78,6 +84,7 @@ ResultTables::Visits::Visits(std::string_view label)
       pid(table.add_column<i32>("pid")),
       start(table.add_column<u64>("start")),
       end(table.add_column<u64>("end")),
+      index(table.add_column<u64>("index")),
       hits(table.add_column<u32>("hits")) {}
 
 ResultTables::Misses::Misses(std::string_view label)
@@ -159,6 +166,7 @@ void ResultTables::visit(const VisitRecord& record) {
     visits_.pid.append(record.pid);
     visits_.start.append(record.start);
     visits_.end.append(record.end);
+    visits_.index.append(record.index);
     visits_.hits.append(record.hits);
     flush_if_full("visits", visits_.table);
 }

@@ -18,6 +18,8 @@ inline constexpr u32 kVmAreaStructBytes = 192;
 
 // The kinds of object a model's ledger counts, kVmAreaStruct first.
 std::vector<ObjectKind> object_kinds(const ModelInfo& model);
+// The functions that allocate them, the machine's own first.
+std::vector<AllocSite> alloc_sites(const ModelInfo& model);
 
 class ResultTables final : public Recorder {
   public:
@@ -66,7 +68,7 @@ class ResultTables final : public Recorder {
         DictColumn<u8>& model;
         TypedColumn<u32>&visit, &mm;
         TypedColumn<i32>& pid;
-        TypedColumn<u64>&start, &end;
+        TypedColumn<u64>&start, &end, &index;
         TypedColumn<u32>& hits;
     };
     struct Misses {

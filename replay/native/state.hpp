@@ -109,7 +109,7 @@ struct Machine::State {
     void housekeeping();                   // due memory samples and walks
 
     // ---- vma_ops.cpp ----
-    Vma* vma_alloc(AddressSpace& mm);
+    Vma* vma_alloc(AddressSpace& mm, std::size_t site = kVmAreaAlloc);
     Vma* vma_dup(const Vma& vma);
     void vma_free(Vma* vma);
     void set_range(Vma& vma, u64 start, u64 end, u64 pgoff, u64 anon_pgoff);

@@ -24,8 +24,8 @@ u64 pages_between(u64 start, u64 end) { return (end - start) >> kPageShift; }
 
 // ---- objects ----
 
-Vma* Machine::State::vma_alloc(AddressSpace& mm) {
-    costs.allocated(kVmAreaStruct);
+Vma* Machine::State::vma_alloc(AddressSpace& mm, std::size_t site) {
+    costs.allocated_at(site, kVmAreaStruct);
     if (free_vmas.empty()) {
         vma_chunks.push_back(std::make_unique<Vma[]>(kVmasPerChunk));
         for (u64 i = kVmasPerChunk; i-- > 0;) free_vmas.push_back(&vma_chunks.back()[i]);
@@ -40,7 +40,7 @@ Vma* Machine::State::vma_alloc(AddressSpace& mm) {
 
 // vm_area_dup(): everything but the model's links.
 Vma* Machine::State::vma_dup(const Vma& vma) {
-    Vma* copy = vma_alloc(static_cast<AddressSpace&>(*vma.mm));
+    Vma* copy = vma_alloc(static_cast<AddressSpace&>(*vma.mm), kVmAreaDup);
     const u32 serial = copy->serial;
     *copy = vma;
     copy->serial = serial;

@@ -54,7 +54,7 @@ class PageWalk final : public Walk {
             ++record.useless_empty;
         if (visits)
             visits->push_back(VisitRecord{record.walk, record.visits - 1, vma.mm->serial,
-                                          vma.mm->pid, vma.start, vma.end, hits});
+                                          vma.mm->pid, vma.start, vma.end, vma.anon_pgoff, hits});
         record.stopped = kind_ != WalkKind::all &&
                          (found >= folio.mapcount ||
                           (kind_ == WalkKind::referenced && hits && (vma.flags & VM_LOCKED)));

@@ -13,6 +13,13 @@ namespace rmapreplay {
 namespace {
 
 enum Object : std::size_t { kAnonVma = 1, kAnonVmaChain = 2 };
+enum Site : std::size_t {
+    kAnonVmaPrepare = kMachineSites,
+    kAvcPrepare,
+    kAvcClone,
+    kAnonVmaFork,
+    kAvcFork
+};
 enum OpCounter : std::size_t { kAvcInserts, kAvcRemoves, kRootLockWrite, kShared, kReused };
 enum WalkCounter : std::size_t { kTreeNodes, kAvcs, kRootLockRead };
 
@@ -21,10 +28,16 @@ constexpr ObjectKind kObjects[] = {{"anon_vma", 104}, {"anon_vma_chain", 64}};
 constexpr std::string_view kWalkCounters[] = {"tree_nodes", "avcs", "root_lock_read"};
 constexpr std::string_view kOpCounters[] = {"avc_inserts", "avc_removes", "root_lock_write",
                                             "anon_vma_shared", "anon_vma_reused"};
+constexpr AllocSite kSites[] = {{kAnonVma, "__anon_vma_prepare"},
+                                {kAnonVmaChain, "__anon_vma_prepare"},
+                                {kAnonVmaChain, "anon_vma_clone"},
+                                {kAnonVma, "anon_vma_fork"},
+                                {kAnonVmaChain, "anon_vma_fork"}};
 constexpr ModelInfo kInfo = {
     "anon_vma",    "mainline Linux: an interval tree of anon_vma_chains per anon_vma",
     kParams,       kObjects,
-    kWalkCounters, kOpCounters};
+    kWalkCounters, kOpCounters,
+    kSites};
 
 u32 chain_head(const Vma& vma) {
     return static_cast<u32>(reinterpret_cast<std::uintptr_t>(vma.chain));
@@ -41,8 +54,8 @@ const ModelInfo& AnonVmaModel::info() const { return kInfo; }
 
 // ---- objects ----
 
-AnonVma& AnonVmaModel::anon_vma_alloc() {
-    costs_.allocated(kAnonVma);
+AnonVma& AnonVmaModel::anon_vma_alloc(std::size_t site) {
+    costs_.allocated_at(site, kAnonVma);
     const u32 handle = anon_vmas_.alloc();
     AnonVma& anon_vma = anon_vmas_[handle];
     anon_vma.self = anon_vma.root = anon_vma.parent = handle;
@@ -83,12 +96,12 @@ void AnonVmaModel::anon_vma_chain_free(u32 avc) { chains_.free(avc); }
 
 // __anon_vma_prepare()
 void AnonVmaModel::anon_vma_prepare(Vma& vma) {
-    costs_.allocated(kAnonVmaChain);
+    costs_.allocated_at(kAvcPrepare, kAnonVmaChain);
     AnonVma* anon_vma = find_mergeable_anon_vma(vma);
     if (anon_vma) {
         costs_.count(kShared);
     } else {
-        anon_vma = &anon_vma_alloc();
+        anon_vma = &anon_vma_alloc(kAnonVmaPrepare);
         anon_vma->num_children = 1;
     }
     costs_.count(kRootLockWrite);
@@ -152,7 +165,7 @@ void AnonVmaModel::clone_chain(Vma& dst, const Vma& src, bool forking) {
 
 void AnonVmaModel::clone_one(Vma& dst, const AnonVmaChain& from, bool forking) {
     AnonVma& anon_vma = anon_vmas_[from.anon_vma];
-    costs_.allocated(kAnonVmaChain);
+    costs_.allocated_at(kAvcClone, kAnonVmaChain);
     costs_.count(kAvcInserts);
     anon_vma_chain_assign(dst, anon_vma);
     if (forking) maybe_reuse_anon_vma(dst, anon_vma);
@@ -180,8 +193,8 @@ void AnonVmaModel::anon_vma_fork(Vma& child, const Vma& parent) {
     const bool ahead = kernel_ >= Kernel::v7_3;
     AnonVma* anon_vma = nullptr;
     if (ahead) {
-        anon_vma = &anon_vma_alloc();
-        costs_.allocated(kAnonVmaChain);
+        anon_vma = &anon_vma_alloc(kAnonVmaFork);
+        costs_.allocated_at(kAvcFork, kAnonVmaChain);
     }
     costs_.count(kRootLockWrite);
     clone_chain(child, parent, true);
@@ -193,8 +206,8 @@ void AnonVmaModel::anon_vma_fork(Vma& child, const Vma& parent) {
         return;
     }
     if (!ahead) {
-        anon_vma = &anon_vma_alloc();
-        costs_.allocated(kAnonVmaChain);
+        anon_vma = &anon_vma_alloc(kAnonVmaFork);
+        costs_.allocated_at(kAvcFork, kAnonVmaChain);
     }
     AnonVma& above = own(parent);
     anon_vma->num_active_vmas = 1;

@@ -62,7 +62,7 @@ class AnonVmaModel final : public RmapModel {
 
   private:
     AnonVma& own(const Vma& vma) { return *static_cast<AnonVma*>(vma.anon_vma); }
-    AnonVma& anon_vma_alloc();
+    AnonVma& anon_vma_alloc(std::size_t site);
     void anon_vma_free(AnonVma& anon_vma);
     void put_anon_vma(AnonVma& anon_vma);
     AnonVmaChain& anon_vma_chain_assign(Vma& vma, AnonVma& anon_vma);

@@ -24,11 +24,19 @@ using Home = u32;
 
 inline constexpr std::size_t kMaxObjects = 8;  // object kinds, vm_area_struct included
 inline constexpr std::size_t kMaxCounters = 12;  // per walk, and per operation
+inline constexpr std::size_t kMaxSites = 8;  // functions that allocate
 
 // A kind of object the structures are made of; bytes as the kernel allocates it.
 struct ObjectKind {
     std::string_view name;
     u32 bytes;
+};
+
+// A function that allocates objects of one kind, by the name that the slab allocator sees
+// (call_site of kmem:kmem_cache_alloc).
+struct AllocSite {
+    std::size_t kind;
+    std::string_view name;
 };
 
 // What one kind of operation (fork, fault, ...) has cost so far.
@@ -44,7 +52,12 @@ struct Costs {
     OpCosts* op = nullptr;
     std::array<u64, kMaxObjects> live{};
     std::array<u64, kMaxObjects> peak{};
+    std::array<u64, kMaxSites> sites{};  // objects allocated by each function
 
+    void allocated_at(std::size_t site, std::size_t kind) {
+        ++sites[site];
+        allocated(kind);
+    }
     void allocated(std::size_t kind, u64 n = 1) {
         op->allocated[kind] += n;
         live[kind] += n;
@@ -91,7 +104,7 @@ struct Param {
 };
 
 // Static description of a model. Object kind 0 is the machine's own vm_area_struct, so a model's
-// first kind has number 1 in Costs.
+// first kind has number 1 in Costs; likewise its first site comes after the machine's two.
 struct ModelInfo {
     std::string_view name;
     std::string_view doc;
@@ -99,8 +112,10 @@ struct ModelInfo {
     std::span<const ObjectKind> objects;
     std::span<const std::string_view> walk_counters;
     std::span<const std::string_view> op_counters;
+    std::span<const AllocSite> sites = {};
 };
 inline constexpr std::size_t kVmAreaStruct = 0;
+inline constexpr std::size_t kVmAreaAlloc = 0, kVmAreaDup = 1, kMachineSites = 2;
 
 // Why a VMA's links are cloned (enum vma_operation, mm/vma.h in v7.3).
 enum class CloneFor : u8 { split, merge_unfaulted, remap };

@@ -49,8 +49,9 @@ def test_json_is_the_contract(cli, forking_trace):
             assert list(values) == ["mean", "p50", "p95", "p99", "max"]
             assert values["p50"] <= values["p95"] <= values["p99"] <= values["max"]
         for kind in model["objects"].values():
-            assert list(kind) == ["allocated", "freed", "peak", "live", "bytes_peak"]
+            assert list(kind) == ["allocated", "freed", "peak", "live", "bytes_peak", "sites"]
             assert kind["allocated"] - kind["freed"] == kind["live"] <= kind["peak"]
+            assert not kind["sites"] or sum(kind["sites"].values()) == kind["allocated"]
         fork = model["operations"]["fork"]
         assert list(fork) == ["calls", "allocated", "freed", "counters"]
         assert fork["calls"] == 3
