@@ -47,7 +47,7 @@ Progress = Callable[[int], None]
 """Called after each batch with the number of events replayed so far."""
 
 
-class _Run:
+class ModelRun:
     """One model's replay, and the time it took."""
 
     def __init__(
@@ -152,7 +152,7 @@ def run(
     for label in labels:
         if labels.count(label) > 1:
             raise RmapReplayError(f"model {label} is given twice")
-    runs = [_Run(spec, trace, walks, visits, sink) for spec in specs]
+    runs = [ModelRun(spec, trace, walks, visits, sink) for spec in specs]
     events = 0
     with ThreadPoolExecutor(max_workers=min(len(runs), threads or len(runs))) as pool:
         # While the models replay one batch the reader decodes the next.
@@ -178,7 +178,7 @@ def _wait(pending: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _summarise(trace: Trace, events: int, walks: str, runs: Sequence[_Run]) -> dict[str, Any]:
+def _summarise(trace: Trace, events: int, walks: str, runs: Sequence[ModelRun]) -> dict[str, Any]:
     models = {run.spec.label: run.summary() for run in runs}
     # VMAs merge differently under different models, so each has anomalies of its own; the trace's
     # are those of the model that met most.
