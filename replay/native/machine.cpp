@@ -121,7 +121,8 @@ void Machine::State::housekeeping() {
         next_memory = totals.events + memory_period;
     }
     policy_walks();
-    next_due = std::min(next_memory, next_walk);
+    if (totals.events >= next_verify) verify();
+    next_due = std::min({next_memory, next_walk, next_verify});
 }
 
 // ---- events ----
@@ -183,6 +184,8 @@ void Machine::State::finish() {
     if (policy.when == WalkPolicy::When::end) scan(policy.kind);
     recorder.memory(
         MemoryRecord{seq, time, costs.live, private_pages + folios.live(), anon_ptes, mms.size()});
+    // Unless the last event was verified just now.
+    if (verify_period && next_verify != totals.events + verify_period) verify();
 }
 
 // ---- Machine ----
@@ -193,6 +196,12 @@ Machine::Machine(RmapModel& model, Costs& costs, const TraceFacts& facts, const 
 Machine::~Machine() = default;
 
 void Machine::record_visits(bool on) { state_->visits_recorded = on; }
+void Machine::verify_every(u64 events) {
+    State& s = *state_;
+    s.verify_period = events;
+    s.next_verify = events ? s.totals.events + events : ~u64{0};
+    s.next_due = std::min(s.next_due, s.next_verify);
+}
 void Machine::apply(const Event& event) { state_->apply(event); }
 void Machine::finish() { state_->finish(); }
 const Totals& Machine::totals() const { return state_->totals; }

@@ -69,6 +69,7 @@ std::string_view anomaly_name(Anomaly);
 struct Totals {
     u64 events = 0;
     u64 walks = 0, visits = 0, hits = 0, useless = 0, misses = 0;
+    u64 verified = 0;  // times that every invariant was recounted (verify_every())
     std::array<u64, static_cast<std::size_t>(Anomaly::count)> anomalies{};
     std::array<u64, static_cast<std::size_t>(Anomaly::count)> first_anomaly{};  // row, if any
 };
@@ -92,6 +93,7 @@ class Machine {
     Machine& operator=(const Machine&) = delete;
 
     void record_visits(bool on);  // also report every VisitRecord
+    void verify_every(u64 events);  // validate() after each so many, and at the end; 0: never
     void apply(const Event& event);  // rows in order
     void finish();  // after the last row: end-of-trace walks and memory
     const Totals& totals() const;
@@ -99,8 +101,8 @@ class Machine {
     u64 memory_bytes() const;  // bytes of the machine's own state, for benchmarks
 
     // For verification; each takes time in proportion to everything that lives.
-    // Recounts VMAs, page tables, folios and tasks. Throws std::logic_error that names the first
-    // invariant found broken. The model's own invariants are the model's to check.
+    // Recounts VMAs, page tables, folios and tasks, and has the model recount itself. Throws
+    // BrokenInvariant (rmap_models/native/invariant.hpp) that names the first invariant found broken.
     void validate() const;
     void walk_all(WalkKind kind);  // walks every live anonymous folio once, now
     std::vector<const Mm*> mms() const;  // all that live, in order of creation

@@ -221,6 +221,7 @@ struct Machine::State {
 
     // ---- validate.cpp ----
     void validate();
+    void verify();  // validate(), as verify_every() asked for
     std::vector<AnonMapping> anon_mappings();
 
     // ---- walk.cpp ----
@@ -273,6 +274,7 @@ struct Machine::State {
     u64 next_due = 0;
     u64 next_memory = 0, memory_period = 1;
     u64 next_walk = ~u64{0};
+    u64 next_verify = ~u64{0}, verify_period = 0;
     u64 scans_done = 0;
     std::vector<u64> sample_at;  // events, ascending
     std::size_t sample_next = 0;

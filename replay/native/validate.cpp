@@ -1,38 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What must hold between any two events, recounted from the VMAs and the page tables.
-#include <stdexcept>
 #include <string>
 #include <unordered_map>
 
 #include "replay/native/state.hpp"
+#include "rmap_models/native/invariant.hpp"
 
 namespace rmapreplay {
 
 namespace {
 
-[[noreturn]] void broken(const std::string& what) { throw std::logic_error("machine: " + what); }
-
-std::string hex(u64 value) {
-    std::string digits;
-    do digits.insert(digits.begin(), "0123456789abcdef"[value & 15]);
-    while (value >>= 4);
-    return "0x" + digits;
-}
-
-std::string name_of(const Mm& mm) { return "mm " + std::to_string(mm.serial); }
+[[noreturn]] void broken(const std::string& what) { throw BrokenInvariant(what); }
 
 // What a folio should say of itself.
 struct Recount {
     u32 mapcount = 0;
     const Mm* mm = nullptr;  // the first that maps it
+    u64 addr = 0;            // and where
     bool several_mms = false;
 };
 
 // Recounts one machine, mm by mm.
 class Recounting {
   public:
-    Recounting(PteStore& store, const FolioTable& folios, bool anon_pgoff_apart)
-        : store_(store),
+    Recounting(const RmapModel& model, PteStore& store, const FolioTable& folios,
+               bool anon_pgoff_apart)
+        : model_(model),
+          store_(store),
           folios_(folios),
           anon_pgoff_apart_(anon_pgoff_apart),
           folio_(folios.made()) {}
@@ -43,35 +37,41 @@ class Recounting {
         u64 from = 0;
         mm.pages.for_each_leaf(
             store_, 0, ~u64{0}, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
-                if (base < from) broken(name_of(mm) + ": page tables are out of order");
+                if (base < from) broken(describe(mm) + ": page tables are out of order");
                 from = base + kPmdSize;
                 const Vma* vma = mm.vmas.find(base);
                 if (!vma || vma->start >= from)
-                    broken(name_of(mm) + " has a page table without VMA at " + hex(base));
+                    broken(describe(mm) + " has a page table without VMA at " + hex(base));
                 this->leaf(mm, leaf, base);
             });
-        if (anon_ptes - before != mm.anon_ptes) broken(name_of(mm) + ": anon_ptes is wrong");
+        if (anon_ptes - before != mm.anon_ptes) broken(describe(mm) + ": anon_ptes is wrong");
     }
 
-    void folios() const {
+    void folios() {
         u64 live = 0;
         for (u32 i = 0; i < folio_.size(); ++i) {
             const Recount& recount = folio_[i];
             const Folio& folio = folios_[i + kFirst];
-            const std::string name = "folio " + std::to_string(i);
+            const auto name = [&] {
+                return "folio " + std::to_string(i) +
+                       (recount.mm ? ", at " + hex(recount.addr) + " of " + describe(*recount.mm)
+                                   : "");
+            };
             if (folio.mapcount != recount.mapcount)
-                broken(name + " says it has " + std::to_string(folio.mapcount) + " mappings, has " +
+                broken(name() + ": mapcount is " + std::to_string(folio.mapcount) + ", recounted " +
                        std::to_string(recount.mapcount));
             if (!recount.mapcount) continue;
             ++live;
+            ++homed[folio.home];
             if (folio.exclusive && recount.several_mms)
-                broken(name + " is exclusive and several mms map it");
-            if (folio.exclusive && !folio.order) broken(name + " is exclusive and has a record");
+                broken(name() + " is exclusive, and several mms map it");
+            if (folio.exclusive && !folio.order) broken(name() + " is exclusive and has a record");
         }
         if (live != folios_.live()) broken("folios that nothing maps");
     }
 
     u64 vmas = 0, anon_ptes = 0, private_pages = 0, leaves = 0, groups = 0;
+    std::map<Home, u64> homed;
 
   private:
     void vma_tree(const AddressSpace& mm) {
@@ -80,7 +80,7 @@ class Recounting {
         bool has_exec_stack = false;
         for (std::size_t i = 0; i < tree.size(); ++i) {
             const Vma* vma = tree.at(i);
-            const std::string name = name_of(mm) + ", VMA at " + hex(vma->start);
+            const std::string name = describe(*vma);
             if (vma->mm != &mm) broken(name + " belongs to another mm");
             if ((vma->start | vma->end) % kPageSize) broken(name + " is not page-aligned");
             if (vma->start >= vma->end) broken(name + " is empty");
@@ -100,34 +100,34 @@ class Recounting {
             before = vma;
             ++vmas;
         }
-        if (mm.exec_stack && !has_exec_stack) broken(name_of(mm) + ": exec's stack is gone");
+        if (mm.exec_stack && !has_exec_stack) broken(describe(mm) + ": exec's stack is gone");
     }
 
     void leaf(const AddressSpace& mm, PteLeaf& leaf, u64 base) {
         ++leaves;
-        if (leaf.moving) broken(name_of(mm) + ": mremap left a mark at " + hex(base));
+        if (leaf.moving) broken(describe(mm) + ": mremap left a mark at " + hex(base));
         for (unsigned g = 0; g < kGroups; ++g) {
             if (leaf.group[g] != kNoGroup)
                 ++groups;
             else if (leaf.present[g])
-                broken(name_of(mm) + ": entries without memory at " + hex(base));
+                broken(describe(mm) + ": entries without memory at " + hex(base));
             if (leaf.huge && leaf.present[g])
-                broken(name_of(mm) + ": entries below a PMD mapping at " + hex(base));
+                broken(describe(mm) + ": entries below a PMD mapping at " + hex(base));
         }
         if (leaf.huge) {
             const Vma* vma = vma_of(mm, base, leaf.huge);
             if (vma->end < base + kPmdSize)
-                broken(name_of(mm) + ": a VMA ends within the PMD mapping at " + hex(base));
+                broken(describe(mm) + ": a VMA ends within the PMD mapping at " + hex(base));
             if (leaf.huge == kZero) {
-                if (!vma->anon_vma) broken(name_of(mm) + ": a huge zero page, not faulted");
+                if (!vma->anon_vma) broken(describe(mm) + ": a huge zero page, not faulted");
             } else if (!is_folio(leaf.huge)) {
-                broken(name_of(mm) + ": a PMD of no folio at " + hex(base));
+                broken(describe(mm) + ": a PMD of no folio at " + hex(base));
             } else {
                 mapping(mm, *vma, base, leaf.huge);
                 if (folios_[leaf.huge].order != kPmdOrder)
-                    broken(name_of(mm) + ": a PMD maps a small folio at " + hex(base));
+                    broken(describe(mm) + ": a PMD maps a small folio at " + hex(base));
                 if (folios_[leaf.huge].index != vma->index_at(base))
-                    broken(name_of(mm) + ": wrong folio->index at " + hex(base));
+                    broken(describe(mm) + ": wrong folio->index at " + hex(base));
             }
             return;
         }
@@ -135,57 +135,70 @@ class Recounting {
             const u64 addr = base + u64{page} * kPageSize;
             const Vma* vma = vma_of(mm, addr, pte);
             if (pte == kPrivate) {
+                if (vma != private_in_) {
+                    private_in_ = vma;
+                    homed_there_ = &homed[model_.home(*vma)];
+                }
+                ++*homed_there_;
                 ++private_pages;
                 ++anon_ptes;
             } else if (is_folio(pte)) {
                 mapping(mm, *vma, addr, pte);
             } else if (pte != kZero && pte != kGuard) {
-                broken(name_of(mm) + ": a present entry says none at " + hex(addr));
+                broken(describe(mm) + ": a present entry says none at " + hex(addr));
             }
         });
     }
 
     const Vma* vma_of(const AddressSpace& mm, u64 addr, Pte pte) const {
         const Vma* vma = mm.vmas.lookup(addr);
-        if (!vma) broken(name_of(mm) + ": an entry outside of every VMA at " + hex(addr));
+        if (!vma) broken(describe(mm) + ": an entry outside of every VMA at " + hex(addr));
         if (is_anon(pte) && (!vma->anon_vma || (vma->flags & VM_SHARED)))
-            broken(name_of(mm) + ": an anonymous page in an unfaulted VMA at " + hex(addr));
+            broken(describe(mm) + ": an anonymous page in an unfaulted VMA at " + hex(addr));
         if (pte == kGuard && !vma->anon_vma && !(vma->flags & VM_MAYBE_GUARD))
-            broken(name_of(mm) + ": a guard that fork would forget at " + hex(addr));
+            broken(describe(mm) + ": a guard that fork would forget at " + hex(addr));
         return vma;
     }
 
     void mapping(const AddressSpace& mm, const Vma& vma, u64 addr, Pte pte) {
-        if (pte - kFirst >= folio_.size()) broken(name_of(mm) + ": no such folio at " + hex(addr));
+        if (pte - kFirst >= folio_.size()) broken(describe(mm) + ": no such folio at " + hex(addr));
         Recount& recount = folio_[pte - kFirst];
         ++recount.mapcount;
         ++anon_ptes;
-        if (!recount.mm) recount.mm = &mm;
+        if (!recount.mm) {
+            recount.mm = &mm;
+            recount.addr = addr;
+        }
         recount.several_mms |= recount.mm != &mm;
         const Folio& folio = folios_[pte];
         if (vma.index_at(addr) - folio.index >= u64{1} << folio.order)
-            broken(name_of(mm) + ": wrong folio->index at " + hex(addr));
+            broken(describe(mm) + ": wrong folio->index at " + hex(addr));
     }
 
+    const RmapModel& model_;
     PteStore& store_;
     const FolioTable& folios_;
     const bool anon_pgoff_apart_;
     std::vector<Recount> folio_;
+    const Vma* private_in_ = nullptr;  // where the last kPrivate entry was
+    u64* homed_there_ = nullptr;
 };
 
 }  // namespace
 
 void Machine::State::validate() {
-    Recounting recount(store, folios, anon_pgoff_apart);
+    Recounting recount(model, store, folios, anon_pgoff_apart);
+    Live live;
     std::unordered_map<const AddressSpace*, u32> users;
     for (const u32 slot : process_slot)
         if (slot) users[processes[slot - 1].mm] += processes[slot - 1].tasks;
     u32 serial = 0;
     for (const auto& mm : mms) {
-        if (mm->serial <= serial) broken(name_of(*mm) + " is out of order");
+        if (mm->serial <= serial) broken(describe(*mm) + " is out of order");
         serial = mm->serial;
-        if (!mm->users || users[mm.get()] != mm->users) broken(name_of(*mm) + ": users is wrong");
+        if (!mm->users || users[mm.get()] != mm->users) broken(describe(*mm) + ": users is wrong");
         recount.mm(*mm);
+        live.mms.push_back(mm.get());
     }
     if (users.size() != mms.size()) broken("a process without mm");
     recount.folios();
@@ -194,6 +207,14 @@ void Machine::State::validate() {
     if (recount.private_pages != private_pages) broken("private_pages is wrong");
     if (recount.leaves != store.leaves.live()) broken("page tables that no mm has");
     if (recount.groups != store.groups.live()) broken("groups of entries that no page table has");
+    live.homed = std::move(recount.homed);
+    model.validate(live);
+}
+
+void Machine::State::verify() {
+    validate();
+    ++totals.verified;
+    next_verify = totals.events + verify_period;
 }
 
 std::vector<AnonMapping> Machine::State::anon_mappings() {

@@ -7,8 +7,6 @@
 // the VMAs in the tree of the folio's anon_vma that overlap the folio.
 #pragma once
 
-#include <span>
-
 #include "rmap_models/native/interval_tree.hpp"
 #include "rmap_models/native/model.hpp"
 #include "rmap_models/native/pool.hpp"
@@ -51,13 +49,11 @@ class AnonVmaModel final : public RmapModel {
     Home home(const Vma& vma) const override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    void validate(const Live& live) const override;
 
     // What tests look at.
     const AnonVma& anon_vma(const Vma& vma) const { return *static_cast<AnonVma*>(vma.anon_vma); }
     const AnonVma& at(u32 handle) const { return anon_vmas_[handle]; }
-    // Recounts everything from the VMAs: `vmas` must be all there are, of all mms. Throws
-    // std::logic_error that names the first invariant found broken.
-    void validate(std::span<const Vma* const> vmas) const;
     std::size_t bytes() const { return anon_vmas_.bytes() + chains_.bytes(); }
 
   private:

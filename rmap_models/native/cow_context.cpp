@@ -2,7 +2,6 @@
 #include "rmap_models/native/cow_context.hpp"
 
 #include <algorithm>
-#include <stdexcept>
 
 namespace rmapreplay {
 
@@ -287,62 +286,6 @@ bool CowModel::visit_displaced(Walk& walk, const CowContext& context, i64 d) {
     for (std::size_t i = vmas.lower(from); i < vmas.size() && vmas.at(i)->start < to; ++i)
         if (!hand_on(*vmas.at(i))) return false;
     return true;
-}
-
-// ---- invariants ----
-
-namespace {
-
-[[noreturn]] void broken(const std::string& what) { throw std::logic_error("cow: " + what); }
-
-u64 places(std::span<const RemapTree::Entry> entries) {
-    u64 n = 0;
-    for (const RemapTree::Entry& e : entries)
-        n += (e.last - e.first + 1) * e.displacements.values().size();
-    return n;
-}
-
-}  // namespace
-
-void CowModel::validate(std::span<const Mm* const> mms) const {
-    for (const Mm* mm : mms) {
-        const CowContext& context = this->context(*mm);
-        const std::string name = "context of mm " + std::to_string(mm->serial);
-        if (context.mm != mm) broken(name + " belongs to another mm");
-        u64 displaced = 0;
-        for (std::size_t i = 0; i < mm->vmas.size(); ++i) {
-            const Vma& vma = *mm->vmas.at(i);
-            const i64 d = displacement_of(vma);
-            if (!vma.anon_vma || d == 0) continue;
-            if (vma.anon_vma != &context) broken(name + ": a VMA has another context's word");
-            displaced += vma.pages();
-            u64 next = vma.anon_pgoff;
-            for (const auto& e : context.remaps.lookup(vma.anon_pgoff, vma.last_index())) {
-                if (e.first > next || !e.displacements.contains(d)) break;
-                next = e.last + 1;
-            }
-            if (next <= vma.last_index()) broken(name + " does not know a displaced VMA");
-        }
-        if (places(context.remaps.lookup(0, ~u64{0} >> 1)) != displaced)
-            broken(name + " knows of displaced memory that is gone");
-    }
-    std::vector<bool> is_free(contexts_.size());
-    for (const u32 handle : free_) is_free[handle] = true;
-    std::size_t with_mm = 0;
-    for (const auto& context : contexts_) {
-        if (is_free[context->self]) continue;
-        const std::string name = "context " + std::to_string(context->self);
-        u64 references = context->mm ? 1 : 0;
-        with_mm += references;
-        for (const CowContext* child = context->first_child; child; child = child->next_sibling) {
-            if (child->parent != context.get()) broken(name + " lists another's child");
-            ++references;
-        }
-        if (context->refcount < references || context->refcount == 0)
-            broken(name + ": refcount is too low");
-        if (!context->mm && !context->remaps.empty()) broken(name + " is dead and has remaps");
-    }
-    if (with_mm != mms.size()) broken("contexts of mms that do not live");
 }
 
 extern const ModelEntry cow_entry;

@@ -78,15 +78,12 @@ class CowModel : public RmapModel {
     void folios_homed(Home home, u64 n) final;
     void folios_unhomed(Home home, u64 n) final;
     void rmap_walk(Walk& walk) final;
+    void validate(const Live& live) const final;
 
     // What tests look at.
     const CowContext& context(const Mm& mm) const { return *static_cast<CowContext*>(mm.rmap); }
     const CowContext& at(Home home) const { return *contexts_[home]; }
     std::size_t live_contexts() const { return contexts_.size() - free_.size(); }
-    // `mms` must be all that live. Throws std::logic_error that names the first invariant found
-    // broken: of the context tree, of reference counts, and that the remap trees hold the
-    // displaced VMAs' ranges and nothing else.
-    void validate(std::span<const Mm* const> mms) const;
 
   protected:
     CowModel(const ModelInfo& info, Costs& costs, SortedInsert insert)
@@ -97,6 +94,8 @@ class CowModel : public RmapModel {
     virtual bool exclusive_walk_is_over(const Walk& walk) const;
     // mremap() has made dst, with its final range, from src.
     virtual void remap(CowContext& context, const Vma& dst, const Vma& src);
+    // Whether a displaced VMA may be missing from its context's remap tree.
+    virtual bool may_forget_remaps() const { return false; }
 
     void enter(CowContext& context, const Vma& vma);
 
@@ -116,6 +115,9 @@ class CowModel : public RmapModel {
     bool visit_context(Walk& walk, const CowContext& context);
     bool visit_displaced(Walk& walk, const CowContext& context, i64 displacement);
     bool visit_remapped(Walk& walk, const CowContext& context);
+
+    void validate_remaps(const Mm& mm) const;
+    void validate_context(const CowContext& context, u64 homed) const;
 
     const ModelInfo& info_;
     Costs& costs_;

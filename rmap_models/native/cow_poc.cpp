@@ -55,6 +55,8 @@ class CowPoc final : public CowModel {
             });
         if (known) enter(context, dst);
     }
+
+    bool may_forget_remaps() const override { return true; }  // holes 5 and 6
 };
 
 }  // namespace

@@ -3,8 +3,9 @@
 #include "rmap_models/native/interval_tree.hpp"
 
 #include <algorithm>
-#include <stdexcept>
 #include <string>
+
+#include "rmap_models/native/invariant.hpp"
 
 namespace rmapreplay {
 
@@ -184,7 +185,7 @@ struct Checked {
 Checked check(const IntervalNode* node, const IntervalNode* parent, u64 low, u64 high) {
     if (!node) return {};
     const auto demand = [](bool ok, const char* what) {
-        if (!ok) throw std::logic_error(std::string("interval tree: ") + what);
+        if (!ok) throw BrokenInvariant(std::string("interval tree: ") + what);
     };
     demand(node->parent == parent, "a node does not know its parent");
     demand(low <= node->start && node->start <= high, "a node is out of order");
@@ -200,7 +201,7 @@ Checked check(const IntervalNode* node, const IntervalNode* parent, u64 low, u64
 }  // namespace
 
 std::size_t IntervalTreeBase::validate() const {
-    if (is_red(root_)) throw std::logic_error("interval tree: the root is red");
+    if (is_red(root_)) throw BrokenInvariant("interval tree: the root is red");
     return check(root_, nullptr, 0, ~u64{0}).nodes;
 }
 

@@ -28,7 +28,7 @@ struct IntervalNode {
 class IntervalTreeBase {
   public:
     bool empty() const { return root_ == nullptr; }
-    // Throws std::logic_error if order, balance, links or augmentation are broken; returns how many
+    // Throws BrokenInvariant if order, balance, links or augmentation are not right; returns how many
     // nodes there are.
     std::size_t validate() const;
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -96,6 +97,12 @@ class Walk {
     ~Walk() = default;
 };
 
+// What lives, for a model to recount itself from.
+struct Live {
+    std::vector<const Mm*> mms;  // in order of creation; their VMAs are in Mm::vmas
+    std::map<Home, u64> homed;  // folios homed there, as the page tables have them
+};
+
 struct Param {
     std::string_view name;
     std::string_view values;  // human-readable: "6.12|6.18|7.3|auto"
@@ -166,6 +173,10 @@ class RmapModel {
     // The VMA's list of links (vma->anon_vma_chain), head first: for each the handle of the object
     // it leads to. Empty for a design without such links.
     virtual std::vector<u32> anon_vma_chain(const Vma&) const { return {}; }
+    // Recounts every object of the model. Throws BrokenInvariant (invariant.hpp) that names the
+    // first invariant found broken, and of what. Called between events, never by a replay that was
+    // not asked to verify.
+    virtual void validate(const Live&) const {}
 };
 
 // How a model is made. Adding a model: one file that defines these, one line in registry.cpp.

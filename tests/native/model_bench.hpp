@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "rmap_models/native/invariant.hpp"
 #include "rmap_models/native/model.hpp"
 
 namespace bench {
@@ -258,16 +259,23 @@ class Bench {
         return n;
     }
 
-    std::vector<const Vma*> vmas() const {
-        std::vector<const Vma*> all;
-        for (const auto& mm : mms_)
-            for (std::size_t i = 0; i < mm->vmas.size(); ++i) all.push_back(mm->vmas.at(i));
+    Live live() const {
+        Live all;
+        for (const auto& mm : mms_) all.mms.push_back(mm.get());
+        std::map<const Page*, bool> counted;
+        for (const auto& [where, page] : ptes_)
+            if (!std::exchange(counted[page.get()], true)) ++all.homed[page->home];
         return all;
     }
-    std::vector<const Mm*> mms() const {
-        std::vector<const Mm*> all;
-        for (const auto& mm : mms_) all.push_back(mm.get());
-        return all;
+    void validate() const { model->validate(live()); }
+    // The first invariant that validate() finds broken, or "".
+    std::string broken() const {
+        try {
+            validate();
+        } catch (const BrokenInvariant& invariant) {
+            return invariant.what();
+        }
+        return "";
     }
     std::size_t processes() const { return mms_.size(); }
     Mm& process(std::size_t i) { return *mms_[i]; }

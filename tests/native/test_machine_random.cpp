@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <random>
 
-#include "rmap_models/native/anon_vma.hpp"
-#include "rmap_models/native/cow_context.hpp"
 #include "tests/native/check.hpp"
 #include "tests/native/scenario.hpp"
 
@@ -44,18 +42,6 @@ struct Side {
         machine = std::make_unique<Machine>(*model, costs, facts, parse_walk_policy("none"), tally);
     }
 
-    void validate() const {
-        machine->validate();
-        const auto mms = machine->mms();
-        if (const auto* anon_vma = dynamic_cast<const AnonVmaModel*>(model.get())) {
-            std::vector<const Vma*> vmas;
-            for (const Mm* mm : mms)
-                for (std::size_t i = 0; i < mm->vmas.size(); ++i) vmas.push_back(mm->vmas.at(i));
-            anon_vma->validate(vmas);
-        } else if (name == "cow") {
-            static_cast<const CowModel&>(*model).validate(mms);
-        }
-    }
     bool may_miss() const { return name == "cow-poc"; }
 
     std::string name;
@@ -474,7 +460,7 @@ void replay(const Plan& plan) {
         for (int i = 0; i < plan.steps; ++i) {
             apply(monkey.next());
             if (i % 4 == 0)
-                for (const auto& side : sides) side->validate();
+                for (const auto& side : sides) side->machine->validate();
             if (i % 16 == 0) {
                 // A huge page must fit its VMA, and how far that reaches depends on the model.
                 if (plan.thp == ThpMode::never) same_truth(sides);
@@ -484,7 +470,7 @@ void replay(const Plan& plan) {
         for (i32 pid = 1; pid <= kPids; ++pid)
             while (sides.front()->machine->mm_of(pid)) apply(monkey.exit(pid));
         for (const auto& side : sides) {
-            side->validate();
+            side->machine->validate();
             CHECK(side->machine->mms().empty());
             for (const u64 live : side->costs.live) CHECK(live == u64{0});
         }
