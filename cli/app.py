@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rmapreplay import __version__
+from rmapreplay.cli.check import check
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run)
+app.command("check")(check)
 app.command("import")(import_)
 app.command("info")(info)
 app.command("models")(models)
@@ -49,8 +51,8 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 ok, 1 a finding (misses, or anomalies under --strict),
-    2 bad usage or input, told in one line on standard error."""
+    """Run the command line. Exit codes: 0 ok, 1 a finding (misses, disagreement with the kernel, or
+    anomalies under --strict), 2 bad usage or input, told in one line on standard error."""
     # Whoever reads the output may have seen enough: die of it quietly, like any filter.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ class Replay {
     nanobind::object vmas() const;
     nanobind::object links() const;
     nanobind::object mappings() const;
-    nanobind::object mm_of(i32 pid) const;
+    std::optional<u32> mm_of(i32 pid) const;
     nanobind::dict live() const;
     void validate() const;
     void walk_all(const std::string& kind);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What lives in a replay, as tables: for whoever compares it with a running kernel, or verifies it.
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
@@ -89,9 +90,9 @@ nb::object Replay::mappings() const {
     return wrap_table(std::move(table));
 }
 
-nb::object Replay::mm_of(i32 pid) const {
+std::optional<u32> Replay::mm_of(i32 pid) const {
     const Mm* mm = machine_->mm_of(pid);
-    return mm ? nb::object(nb::int_(mm->serial)) : nb::none();
+    return mm ? std::optional(mm->serial) : std::nullopt;
 }
 
 nb::dict Replay::live() const {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
+    from rmapreplay.replay.check import Check, check
     from rmapreplay.rmap_models import models
     from rmapreplay.traces.errors import ModelError, RmapReplayError, TraceFormatError
     from rmapreplay.traces.reader import Trace, read_trace
@@ -23,21 +24,25 @@ __version__ = "0.1.0"
 
 # Loaded on first use: the command line must not wait for pyarrow and polars to print its help.
 _HOMES = {
+    "Check": "rmapreplay.replay.check",
     "ModelError": "rmapreplay.traces.errors",
     "RmapReplayError": "rmapreplay.traces.errors",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
+    "check": "rmapreplay.replay.check",
     "models": "rmapreplay.rmap_models",
     "read_trace": "rmapreplay.traces.reader",
 }
 
 __all__ = [
+    "Check",
     "ModelError",
     "Result",
     "RmapReplayError",
     "Trace",
     "TraceFormatError",
     "__version__",
+    "check",
     "models",
     "read_trace",
     "replay",
