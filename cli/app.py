@@ -15,8 +15,8 @@ from rmapreplay.cli.check import check
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
-from rmapreplay.cli.run import run
-from rmapreplay.traces.errors import RmapReplayError
+from rmapreplay.cli.run import RunCommand, run
+from rmapreplay.traces.errors import InvariantError, RmapReplayError
 
 app = typer.Typer(
     name="rmapreplay",
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run)
+app.command("run", cls=RunCommand)(run)
 app.command("check")(check)
 app.command("import")(import_)
 app.command("info")(info)
@@ -51,8 +51,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 ok, 1 a finding (misses, disagreement with the kernel, or
-    anomalies under --strict), 2 bad usage or input, told in one line on standard error."""
+    """Run the command line. Exit codes: 0 ok, 1 a finding (misses, a broken invariant, disagreement
+    with the kernel, or anomalies under --strict), 2 bad usage or input, told in one line on
+    standard error."""
     # Whoever reads the output may have seen enough: die of it quietly, like any filter.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -62,6 +63,8 @@ def main() -> None:
         if message := error.format_message():
             _fail(message)
         sys.exit(error.exit_code)
+    except InvariantError as error:
+        _fail(f"broken invariant: {error}", code=1)
     except RmapReplayError as error:
         _fail(str(error))
     except OSError as error:
@@ -72,9 +75,9 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     print(f"rmapreplay: error: {' '.join(message.split())}", file=sys.stderr)
     if not sys.stdout.closed:
         # What is buffered may be why we are here (a full disk); trying again at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(2)
+    sys.exit(code)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
@@ -18,6 +21,23 @@ from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 Summary = dict[str, Any]
 
 _SHOWN_MISSES = 5
+
+
+class RunCommand(TyperCommand):
+    """`run`; its --verify may stand alone, which typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _complete_verify(args))
+
+
+def _complete_verify(args: Sequence[str]) -> list[str]:
+    """--verify that no value follows becomes --verify=sampled."""
+    return [
+        "--verify=sampled"
+        if arg == "--verify" and not re.fullmatch(r"sampled|all|\d+", value)
+        else arg
+        for arg, value in pairwise([*args, ""])
+    ]
 
 
 def run(
@@ -49,6 +69,15 @@ def run(
     visits: Annotated[
         bool, typer.Option("--visits", help="Also write every VMA visited (needs --out).")
     ] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            "--verify",
+            metavar="[sampled|all|N]",
+            help="Recount every invariant at the end and at 64 points (sampled; or --verify "
+            "alone), after each event, or after each N.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results in DIR.")] = False,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")
@@ -60,7 +89,8 @@ def run(
 ) -> None:
     """Replay TRACE under models and print what walks and operations cost.
 
-    Exit code: 1 if a model missed a mapping, or under --strict if the trace met anomalies.
+    Exit code: 1 if a model missed a mapping, under --verify if an invariant is broken (the run ends
+    there and gives no result), or under --strict if the trace met anomalies.
     """
     from rmapreplay.replay import engine
     from rmapreplay.replay.output import DirectorySink
@@ -81,6 +111,7 @@ def run(
                 specs,
                 walks=walks,
                 visits=visits,
+                verify=False if verify is None else verify,
                 batch_size=batch_size,
                 threads=threads,
                 sink=sink,
@@ -147,6 +178,8 @@ def _print_comparison(models: dict[str, Summary]) -> None:
         for found in models.values()
     ]
     rows.append(["bytes at peak, without VMAs", *bytes_peak])
+    if any(found["verified"] for found in models.values()):
+        rows.append(["times verified", *(found["verified"] for found in models.values())])
     rows.append(["events per second", *(m["events_per_second"] for m in models.values())])
     print_table(["", *models], rows)
 

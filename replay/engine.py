@@ -14,10 +14,23 @@ import pyarrow as pa
 from rmapreplay import _native
 from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 from rmapreplay.replay.specs import ModelSpec
-from rmapreplay.traces.errors import ModelError, RmapReplayError, TraceFormatError
+from rmapreplay.traces.errors import (
+    InvariantError,
+    ModelError,
+    RmapReplayError,
+    TraceFormatError,
+)
 
 DEFAULT_STACK_LIMIT = 8 << 20
 """Bytes; what Linux starts out with."""
+
+SAMPLED_VERIFICATIONS = 64
+"""At how many points, at most, a replay that is verified by sample recounts itself."""
+
+Verify = bool | int | str
+"""When a replay recounts every invariant: False never; True or "sampled" at points that are evenly
+spaced over the trace; a number N after each N events; "all" after each event. All but never
+include the end. Numbers may be text."""
 
 
 class Trace(Protocol):
@@ -51,9 +64,16 @@ class ModelRun:
     """One model's replay, and the time it took."""
 
     def __init__(
-        self, spec: ModelSpec, trace: Trace, walks: str, visits: bool, sink: Sink | None
+        self,
+        spec: ModelSpec,
+        trace: Trace,
+        walks: str,
+        visits: bool,
+        sink: Sink | None,
+        verify: Verify = False,
     ) -> None:
         self.spec = spec
+        self._rows = trace.rows
         self.kernel = spec.kernel(trace.metadata)
         self.seconds = 0.0
         self._path = trace.path
@@ -82,6 +102,7 @@ class ModelRun:
             )
         except ValueError as error:
             raise ModelError(spec.label, str(error)) from error
+        self.native.verify_every(verify_period(verify, trace.rows))
 
     def feed(self, batch: pa.RecordBatch) -> None:
         self._timed(lambda: self.native.feed(batch))
@@ -95,6 +116,11 @@ class ModelRun:
             step()
         except ValueError as error:
             raise TraceFormatError(str(error), path=self._path, row=self.native.row) from error
+        except _native.BrokenInvariant as error:
+            last = max(0, self._rows - 1)
+            raise InvariantError(
+                self.spec.label, str(error), event=min(self.native.row, last)
+            ) from error
         except RuntimeError as error:
             raise ModelError(self.spec.label, str(error), event=self.native.row) from error
         finally:
@@ -127,12 +153,33 @@ def check_walks(text: str) -> str:
     return text
 
 
+def verify_period(verify: Verify, rows: int) -> int:
+    """Events between two verifications of a trace of so many rows; 0: none at all.
+
+    Raises RmapReplayError if `verify` is not what Verify says.
+    """
+    if verify is False:
+        return 0
+    if verify is True or verify == "sampled":
+        return max(1, -(-rows // SAMPLED_VERIFICATIONS))
+    if verify == "all":
+        return 1
+    try:
+        period = int(verify)
+    except ValueError:
+        period = 0
+    if period < 1:
+        raise RmapReplayError(f"verify '{verify}': one of sampled, all, or a number of events")
+    return period
+
+
 def run(
     trace: Trace,
     specs: Sequence[ModelSpec],
     *,
     walks: str = DEFAULT_WALKS,
     visits: bool = False,
+    verify: Verify = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
     sink: Sink | None = None,
@@ -145,14 +192,16 @@ def run(
     `batch_size` (rows read at a time) or `threads` (models replayed at a time, default all).
 
     Raises TraceFormatError (the trace is not right; names file and row), ModelError (a model
-    cannot be made or failed), RmapReplayError (`walks`, or two models of one label).
+    cannot be made or failed), InvariantError (a ModelError: `verify` found an invariant broken;
+    what other models found is lost), RmapReplayError (`walks`, `verify`, or two models of one
+    label).
     """
     check_walks(walks)
     labels = [spec.label for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
             raise RmapReplayError(f"model {label} is given twice")
-    runs = [ModelRun(spec, trace, walks, visits, sink) for spec in specs]
+    runs = [ModelRun(spec, trace, walks, visits, sink, verify) for spec in specs]
     events = 0
     with ThreadPoolExecutor(max_workers=min(len(runs), threads or len(runs))) as pool:
         # While the models replay one batch the reader decodes the next.

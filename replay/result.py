@@ -75,6 +75,7 @@ def replay(
     *,
     walks: str = DEFAULT_WALKS,
     visits: bool = False,
+    verify: engine.Verify = False,
     out: str | Path | None = None,
     force: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -89,13 +90,16 @@ def replay(
         walks: when walks happen beside those recorded: scan:K, every:N, sample:N@seed, reclaim:N,
             end or none, each with an optional `,kind=referenced|unmap|migrate|all`.
         visits: also record every VMA offered.
+        verify: when to recount every invariant of machine and models, beside at the end: True or
+            "sampled" (at 64 points), "all" (after each event), or a number N (after each N events).
         out: a directory for the tables; without it they are kept in memory.
         force: replace results in `out`.
         batch_size: rows read at a time.
         threads: models replayed at a time.
         progress: called now and then with the number of events replayed.
 
-    Raises TraceFormatError, ModelError or RmapReplayError.
+    Raises TraceFormatError, ModelError, InvariantError (a ModelError: an invariant is broken) or
+    RmapReplayError.
     """
     from rmapreplay.replay import engine
     from rmapreplay.replay.output import DirectorySink, MemorySink
@@ -114,6 +118,7 @@ def replay(
             specs,
             walks=walks,
             visits=visits,
+            verify=verify,
             batch_size=batch_size,
             threads=threads,
             sink=sink,

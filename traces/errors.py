@@ -54,3 +54,8 @@ class ModelError(RmapReplayError):
         self.reason = reason
         at = "" if event is None else f", event {event}"
         super().__init__(f"model {model}{at}: {reason}")
+
+
+class InvariantError(ModelError):
+    """What must hold after every event does not: a bug of the model or of the machine, found by
+    verification. `reason` names the invariant and the object."""

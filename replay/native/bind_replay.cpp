@@ -9,6 +9,7 @@
 
 #include "replay/native/bind_replay.hpp"
 #include "replay/native/event_batch.hpp"
+#include "rmap_models/native/invariant.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -135,6 +136,7 @@ nb::dict Replay::summary() const {
     nb::dict result;
     result["events"] = totals.events;
     result["anomalies"] = anomalies(totals);
+    result["verified"] = totals.verified;
     result["walks"] = totals.walks;
     result["visits"] = totals.visits;
     result["hits"] = totals.hits;
@@ -211,6 +213,7 @@ nb::dict Replay::operations() const {
 
 void bind_replay(nb::module_& m) {
     using namespace rmapreplay;
+    nb::exception<BrokenInvariant>(m, "BrokenInvariant", PyExc_RuntimeError);
     nb::class_<Replay> replay(m, "Replay", "One replay of one trace under one model.");
     replay
         .def(nb::init<const std::string&, const std::string&,

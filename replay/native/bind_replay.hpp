@@ -50,6 +50,7 @@ class Replay {
     nanobind::dict live() const;
     void validate() const;
     void walk_all(const std::string& kind);
+    void verify_every(u64 events) { machine_->verify_every(events); }
 
     // Rows after which to note the VMA at an address.
     void watch(nanobind::handle rows);

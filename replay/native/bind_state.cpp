@@ -173,7 +173,10 @@ void bind_state(nb::class_<Replay>& replay) {
              "What watch() asked for, in its order: start and end of the VMA; 0 if there was none, "
              "or the row is still to come.")
         .def("validate", &Replay::validate,
-             "Recounts the machine. Raises RuntimeError that names the first invariant broken.")
+             "Recounts the machine and its model. Raises BrokenInvariant that names the first "
+             "invariant found broken.")
+        .def("verify_every", &Replay::verify_every, "events"_a,
+             "validate() after each so many events from here on, and at the end; 0: no more.")
         .def("walk_all", &Replay::walk_all, "kind"_a,
              "Walks every live anonymous folio once, now. Raises ValueError if there is no such "
              "kind of walk.");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <unordered_set>
 
 #include "rmap_models/native/cow_context.hpp"
 #include "rmap_models/native/invariant.hpp"
@@ -68,7 +69,8 @@ void CowModel::validate_remaps(const Mm& mm) const {
 }
 
 void CowModel::validate_context(const CowContext& context, u64 homed) const {
-    const std::string name = "cow_context " + std::to_string(context.self);
+    const std::string name = "cow_context " + std::to_string(context.self) +
+                             (context.mm ? " of " + describe(*context.mm) : "");
     const u64 mm = context.mm ? 1 : 0;
     u64 children = 0;
     const CowContext* before = nullptr;
@@ -92,18 +94,17 @@ void CowModel::validate(const Live& live) const {
         if (context(*mm).mm != mm) broken("the context of " + describe(*mm) + " is another mm's");
         validate_remaps(*mm);
     }
+    const std::unordered_set<const Mm*> living(live.mms.begin(), live.mms.end());
     std::vector<bool> is_free(contexts_.size());
     for (const u32 handle : free_) is_free[handle] = true;
-    std::size_t with_mm = 0;
     for (const auto& context : contexts_) {
         if (is_free[context->self]) continue;
+        if (context->mm && !living.contains(context->mm))
+            broken("cow_context " + std::to_string(context->self) +
+                   " has an mm that does not live");
         const auto homed = live.homed.find(context->self);
         validate_context(*context, homed == live.homed.end() ? 0 : homed->second);
-        with_mm += context->mm != nullptr;
     }
-    if (with_mm != live.mms.size())
-        broken(std::to_string(with_mm) + " contexts have an mm, " +
-               std::to_string(live.mms.size()) + " mms live");
     for (const auto& [home, folios] : live.homed)
         if (folios && (home >= contexts_.size() || is_free[home]))
             broken(std::to_string(folios) + " folios are homed at cow_context " +

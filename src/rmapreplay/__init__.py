@@ -17,7 +17,12 @@ from rmapreplay.replay.result import Result, replay
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
     from rmapreplay.rmap_models import models
-    from rmapreplay.traces.errors import ModelError, RmapReplayError, TraceFormatError
+    from rmapreplay.traces.errors import (
+        InvariantError,
+        ModelError,
+        RmapReplayError,
+        TraceFormatError,
+    )
     from rmapreplay.traces.reader import Trace, read_trace
 
 __version__ = "0.1.0"
@@ -25,6 +30,7 @@ __version__ = "0.1.0"
 # Loaded on first use: the command line must not wait for pyarrow and polars to print its help.
 _HOMES = {
     "Check": "rmapreplay.replay.check",
+    "InvariantError": "rmapreplay.traces.errors",
     "ModelError": "rmapreplay.traces.errors",
     "RmapReplayError": "rmapreplay.traces.errors",
     "Trace": "rmapreplay.traces.reader",
@@ -36,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "Check",
+    "InvariantError",
     "ModelError",
     "Result",
     "RmapReplayError",

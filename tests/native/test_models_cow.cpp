@@ -419,7 +419,8 @@ TEST_CASE("cow: validate() notices what does not fit") {
 
         auto& context = const_cast<CowContext&>(b.context(a));
         ++context.refcount;
-        CHECK(b.notices(": refcount is 7, recounted 1 (mm) + 1 (children) + 4 (folios)"));
+        CHECK(b.notices(
+            " of mm 1 (pid 0): refcount is 7, recounted 1 (mm) + 1 (children) + 4 (folios)"));
         --context.refcount;
         context.mm = &child;
         CHECK(b.notices("the context of mm 1 (pid 0) is another mm's"));
