@@ -58,6 +58,10 @@ fuzz: native-test  ## many more random traces through every model; SEEDS=n times
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
 
+.PHONY: fidelity
+fidelity: $(VENV)/installed  ## check the bundled traces and those in TRACES; the table in docs/fidelity.md
+	$(BIN)/python docs/fidelity_table.py $(filter-out %.truth.parquet,$(wildcard traces/corpus/*.parquet)) $(TRACES)
+
 .PHONY: bench
 bench: $(VENV)/build-tools  ## time the core: medians, ratios, instructions per event
 	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rmapreplay.traces.schema import FILE_SCHEMA
+from rmapreplay.traces.truth import TRUTH_METADATA_KEY, TRUTH_SCHEMA, truth_path
 from rmapreplay.traces.writer import write_trace
 
 MAP_PRIVATE_ANONYMOUS = 0x22
@@ -73,6 +77,39 @@ def write_rows() -> Callable[..., Path]:
 def forking_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 pages, 3 children: 167 rows."""
     return _write_rows(tmp_path_factory.mktemp("traces") / "forking.parquet", forking_rows(64, 3))
+
+
+CORPUS = Path(__file__).parents[1] / "traces" / "corpus"
+
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@pytest.fixture
+def doctored(tmp_path: Path) -> Callable[[str, Change], Path]:
+    """doctored(name, change): a copy of a bundled trace, with its answer key as `change` makes it
+    of the right one."""
+
+    def doctor(name: str, change: Change) -> Path:
+        trace = tmp_path / f"{name}.parquet"
+        shutil.copy(CORPUS / trace.name, trace)
+        right = pq.read_table(truth_path(CORPUS / trace.name))
+        footer = pq.read_metadata(truth_path(CORPUS / trace.name)).metadata
+        footer = {TRUTH_METADATA_KEY: footer[TRUTH_METADATA_KEY]}
+        frame = pl.from_arrow(right)
+        assert isinstance(frame, pl.DataFrame)
+        changed = change(frame.with_columns(pl.col("kind").cast(pl.String)))
+        assert changed.height != frame.height or not changed.equals(frame.cast(changed.schema))
+        columns = [
+            changed[field.name].to_arrow().cast(field.type)
+            if field.name != "kind"
+            else pa.array(changed["kind"].to_list()).dictionary_encode().cast(field.type)
+            for field in TRUTH_SCHEMA
+        ]
+        table = pa.Table.from_arrays(columns, schema=TRUTH_SCHEMA)
+        pq.write_table(table.replace_schema_metadata(footer), truth_path(trace))
+        return trace
+
+    return doctor
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -39,7 +39,8 @@ def categorise(kernel: Walk, model: Walk) -> str:
     """One of CATEGORIES:
 
     exact: the same visits and finds in the same order, and the same end.
-    tie: the same visits and finds, with VMAs of equal anonymous offset in another order.
+    tie: the same visits and finds, with VMAs of equal anonymous offset, of different processes, in
+        another order.
     prefix_kernel, prefix_model: that side stopped first, and up to there they are the same.
     wrong: anything else.
     """
@@ -49,12 +50,19 @@ def categorise(kernel: Walk, model: Walk) -> str:
         shorter = len(short.visits) < len(long.visits) or not long.stopped
         if short.stopped and shorter and short.visits == long.visits[: len(short.visits)]:
             return f"prefix_{name}"
-    if kernel.stopped == model.stopped and Counter(kernel.visits) == Counter(model.visits):
-        index = dict(zip((visit[:3] for visit in model.visits), model.indices, strict=True))
-        order = [index[visit[:3]] for visit in kernel.visits]
+    if kernel.stopped == model.stopped and _by_pid(kernel) == _by_pid(model):
+        index = dict(zip(model.visits, model.indices, strict=True))
+        order = [index[visit] for visit in kernel.visits]
         if order == sorted(order):
             return "tie"
     return "wrong"
+
+
+def _by_pid(walk: Walk) -> dict[int | None, list[Visit]]:
+    visits: dict[int | None, list[Visit]] = {}
+    for visit in walk.visits:
+        visits.setdefault(visit[0], []).append(visit)
+    return visits
 
 
 def categorise_finds(kernel: Walk, model: Walk) -> str:
@@ -128,7 +136,7 @@ def compare_walks(answers: Answers, playback: Playback, *, linked: bool) -> Walk
                     row,
                     "walk",
                     category if ours else "not_replayed",
-                    f"{where}: {_why(category, ours)}",
+                    f"{where}: {_why(category, ours, linked)}",
                     pid,
                     (addr, addr + 1),
                     _items(theirs),
@@ -141,12 +149,13 @@ def compare_walks(answers: Answers, playback: Playback, *, linked: bool) -> Walk
     return WalkAgreement(frame, disagreements)
 
 
-def _why(category: str, model: Walk | None) -> str:
+def _why(category: str, model: Walk | None, linked: bool) -> str:
     if model is None:
         return "the model has no anonymous folio there"
     if category == "prefix_model":
         return "the model stopped before the kernel did"
-    return "kernel and model visit or find something else"
+    differ = "visit or find" if linked else "find"
+    return f"kernel and model {differ} something else"
 
 
 def _walks(visits: pl.DataFrame, key: str, found: str) -> dict[int, Walk]:

@@ -112,7 +112,8 @@ void Replay::walk_all(const std::string& kind) {
 }
 
 void Replay::watch(nb::handle rows) {
-    for_each_batch(rows, [this](const ImportedBatch& batch) {
+    std::vector<Watch> all = watches_;
+    for_each_batch(rows, [&](const ImportedBatch& batch) {
         if (batch.names != std::vector<std::string>{"row", "pid", "addr"} ||
             batch.columns[0].type != Type::uint64 || batch.columns[1].type != Type::int32 ||
             batch.columns[2].type != Type::uint64)
@@ -120,11 +121,12 @@ void Replay::watch(nb::handle rows) {
         for (std::size_t i = 0; i < batch.rows; ++i) {
             const Watch watch{batch.columns[0].get<u64>(i), batch.columns[1].get<i32>(i),
                               batch.columns[2].get<u64>(i)};
-            if (watch.row < (watches_.empty() ? row_ : watches_.back().row))
+            if (watch.row < row_ || (!all.empty() && watch.row < all.back().row))
                 throw std::invalid_argument("rows to watch are not in order, or were fed already");
-            watches_.push_back(watch);
+            all.push_back(watch);
         }
     });
+    watches_ = std::move(all);
     if (next_watch_ < watches_.size()) watched_row_ = watches_[next_watch_].row;
 }
 

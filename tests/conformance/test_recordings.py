@@ -16,46 +16,30 @@ CORPUS = Path(__file__).parents[2] / "traces" / "corpus"
 DATA = Path(__file__).parents[1] / "data"
 PAGE = 4096
 
-Visit = tuple[int, int, int, bool]
-"""pid, start and end of the VMA, whether it held the page"""
-
 # Recorded walks, and how many of them visit the same VMAs with equal start offsets swapped: the
 # input cannot tell which of several tasks that fork at the same time came first.
 RECORDINGS = {"scen": (1356, 0), "forky": (1280, 0), "bash": (3888, 0), "rmap": (128, 2)}
 
 
-def replayed_visits(trace: rr.Trace, model: str) -> dict[int, list[Visit]]:
-    """By number of the recorded walk: the VMAs visited, in order."""
-    result = rr.replay(trace, model, walks="none", visits=True)
-    assert result.walks.height == trace.frame().filter(pl.col("op") == "walk").height
-    visits: dict[int, list[Visit]] = defaultdict(list)
-    table = result.visits.sort("walk", "visit").select("walk", "pid", "start", "end", "hits")
-    for walk, pid, start, end, hits in table.iter_rows():
-        visits[walk].append((pid, start, end, hits > 0))
-    return visits
-
-
-def kernel_visits(trace: Path) -> dict[int, list[Visit]]:
-    visits: dict[int, list[Visit]] = defaultdict(list)
-    table = read_truth(truth_path(trace)).visits.sort("walk", "visit")
-    for walk, pid, start, end, found in table.select(
-        "walk", "pid", "start", "end", "found"
-    ).iter_rows():
-        visits[walk].append((pid, start, end, found > 0))
-    return visits
-
-
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_anon_vma_visits_what_the_kernel_visited(name: str) -> None:
-    path = CORPUS / f"{name}.parquet"
+def test_anon_vma_does_what_the_kernel_did(name: str) -> None:
+    """Every walk, object, link and VMA list, from the input alone."""
+    check = rr.check(CORPUS / f"{name}.parquet")
     walks, ties = RECORDINGS[name]
-    expected = kernel_visits(path)
-    got = replayed_visits(rr.read_trace(path), "anon_vma")
-    assert len(expected) == walks
-    differing = [walk for walk in expected if got[walk] != expected[walk]]
-    assert len(differing) == ties
-    for walk in differing:
-        assert sorted(got[walk]) == sorted(expected[walk])
+    assert check.disagreements == []
+    assert check.summary["walks"] == {
+        "recorded": walks,
+        "exact": walks - ties,
+        "tie": ties,
+        "prefix": 0,
+        "wrong": 0,
+        "prefix_kernel": 0,
+        "prefix_model": 0,
+        "not_replayed": 0,
+    }
+    assert check.summary["objects"]["anon_vma_chain"]["inserts"]["expected"] > 600
+    assert check.summary["links"]["moments"] > 1
+    assert check.summary["vmas"]["snapshots"] > 8
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -85,7 +69,12 @@ def described_walks(trace: rr.Trace, bursts: pl.DataFrame) -> dict[str, str]:
     """By label: which of the scenario's processes each page's full walk visited, as in
     scen_x_walks.txt: `p0,1: m0+ m1-` for pages 0 and 1 found in the first process (by order of
     fork) and looked for in vain in the second."""
-    visits = replayed_visits(trace, "anon_vma")
+    visits: dict[int, list[tuple[int, int, int, bool]]] = defaultdict(list)
+    table = rr.replay(trace, "anon_vma", walks="none", visits=True).visits
+    for walk, pid, start, stop, hits in table.select(
+        "walk", "pid", "start", "end", "hits"
+    ).iter_rows():
+        visits[walk].append((pid, start, stop, hits > 0))
     rows = trace.frame()
     walks = rows.filter(pl.col("op") == "walk").with_row_index("walk")
     execs = rows.filter(pl.col("op") == "exec").select("time", "pid").rows()
