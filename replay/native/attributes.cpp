@@ -17,6 +17,7 @@ enum : i32 {
     MADV_RANDOM = 1,
     MADV_SEQUENTIAL = 2,
     MADV_DONTNEED = 4,
+    MADV_FREE = 8,
     MADV_DONTFORK = 10,
     MADV_DOFORK = 11,
     MADV_MERGEABLE = 12,
@@ -39,6 +40,7 @@ bool refused(const Vma& vma, i32 advice) {
     const u64 flags = vma.flags;
     switch (advice) {
         case MADV_DONTNEED: return !(flags & VM_HUGETLB) && (flags & (VM_LOCKED | VM_PFNMAP));
+        case MADV_FREE: return vma.file;
         case MADV_DONTNEED_LOCKED: return !(flags & VM_HUGETLB) && (flags & VM_PFNMAP);
         case MADV_GUARD_INSTALL: return flags & (VM_SPECIAL | VM_HUGETLB | VM_LOCKED);
         case MADV_GUARD_REMOVE: return flags & (VM_SPECIAL | VM_HUGETLB);
@@ -160,11 +162,12 @@ void Machine::State::do_madvise(AddressSpace& mm, const Event& e) {
             case MADV_DONTNEED_LOCKED:
                 if (!(vma->flags & VM_HUGETLB)) zap_range(mm, *vma, at, until, true);
                 break;
+            case MADV_FREE: drop_swap_entries(mm, at, until); break;
             case MADV_GUARD_INSTALL: install_guards(mm, *vma, at, until); break;
             case MADV_GUARD_REMOVE: remove_guards(mm, at, until); break;
             default:
-                // MADV_FREE leaves pages mapped until reclaim takes them; MADV_COLD, PAGEOUT,
-                // WILLNEED, COLLAPSE and REMOVE change no anonymous mapping by themselves.
+                // MADV_COLD, PAGEOUT, WILLNEED, COLLAPSE and REMOVE change no anonymous mapping by
+                // themselves.
                 if (const u64 flags = advised(vma->flags, e.advice); flags != vma->flags)
                     change_flags(mm, vma, at, until, flags);
         }

@@ -22,6 +22,8 @@ std::string_view anomaly_name(Anomaly kind) {
         case Anomaly::exit_unknown: return "exit_unknown";
         case Anomaly::fork_existing: return "fork_existing";
         case Anomaly::walk_no_folio: return "walk_no_folio";
+        case Anomaly::teardown_not_seen: return "teardown_not_seen";
+        case Anomaly::swap_mismatch: return "swap_mismatch";
         case Anomaly::count: break;
     }
     return "";
@@ -55,13 +57,24 @@ Process* Machine::State::find_process(i32 pid) {
 
 Process* Machine::State::process_of(i32 pid) {
     Process* process = find_process(pid);
-    if (!process) anomaly(Anomaly::unknown_process);
-    return process;
+    if (process && process->mm) return process;
+    anomaly(Anomaly::unknown_process);
+    return nullptr;
 }
 
 AddressSpace* Machine::State::mm_of(i32 pid) {
     Process* process = process_of(pid);
     return process ? process->mm : nullptr;
+}
+
+// Walks, and reclaim, come upon the pages of a dying mm until they are unmapped.
+AddressSpace* Machine::State::mm_mapping(i32 pid, u64 addr) {
+    const Process* process = find_process(pid);
+    AddressSpace* const own = process ? process->mm : nullptr;
+    if (own && is_anon(own->pages.get(store, addr))) return own;
+    for (const DyingMm& each : dying)
+        if (each.pid == pid && is_anon(each.mm->pages.get(store, addr))) return each.mm;
+    return own ? own : mm_of(pid);
 }
 
 Process& Machine::State::make_process(i32 pid) {
@@ -79,6 +92,7 @@ Process& Machine::State::make_process(i32 pid) {
 
 void Machine::State::drop_process(i32 pid) {
     u32& slot = process_slot[static_cast<std::size_t>(pid)];
+    processes[slot - 1] = Process{};
     free_processes.push_back(slot - 1);
     slot = 0;
 }
@@ -116,7 +130,7 @@ void Machine::State::end_operation() {
 
 void Machine::State::housekeeping() {
     if (totals.events >= next_memory) {
-        recorder.memory(MemoryRecord{seq, time, costs.live, private_pages + folios.live(),
+        recorder.memory(MemoryRecord{seq, time, costs.live, private_pages + folios.mapped(),
                                      anon_ptes, mms.size()});
         next_memory = totals.events + memory_period;
     }
@@ -145,10 +159,16 @@ void Machine::State::apply(const Event& e) {
             case Op::exec: do_exec(e); break;
             case Op::exit: do_exit(e); break;
             case Op::mapping: do_mapping(e); break;
-            case Op::dup_mmap:
-            case Op::unmap_vmas:
-            case Op::free_pgtables:
-            case Op::exit_mmap: break;  // the mm went with its last task, or goes with exec
+            case Op::dup_mmap: do_dup_mmap(e); break;
+            case Op::unmap_vmas: do_teardown(e, ExitStep::unmap_vmas); break;
+            case Op::free_pgtables: do_teardown(e, ExitStep::free_pgtables); break;
+            case Op::exit_mmap: do_teardown(e, ExitStep::exit_mmap); break;
+            case Op::swap_out:
+                if (AddressSpace* mm = mm_mapping(e.pid, e.addr)) do_swap_out(*mm, e);
+                break;
+            case Op::discard:
+                if (AddressSpace* mm = mm_mapping(e.pid, e.addr)) do_discard(*mm, e);
+                break;
             default:
                 if (AddressSpace* mm = mm_of(e.pid)) switch (e.op) {
                         case Op::mmap: do_mmap(*mm, e); break;
@@ -170,6 +190,7 @@ void Machine::State::apply(const Event& e) {
                         case Op::mbind: do_mbind(*mm, e); break;
                         case Op::prctl: do_prctl(*mm, e); break;
                         case Op::populate: do_populate(*mm, e); break;
+                        case Op::swap_in: do_swap_in(*mm, e); break;
                         default: break;
                     }
         }
@@ -181,9 +202,10 @@ void Machine::State::apply(const Event& e) {
 
 void Machine::State::finish() {
     if (seq) --seq;  // what happens now happens at the last row
+    finish_teardown();
     if (policy.when == WalkPolicy::When::end) scan(policy.kind);
-    recorder.memory(
-        MemoryRecord{seq, time, costs.live, private_pages + folios.live(), anon_ptes, mms.size()});
+    recorder.memory(MemoryRecord{seq, time, costs.live, private_pages + folios.mapped(), anon_ptes,
+                                 mms.size()});
     // Unless the last event was verified just now.
     if (verify_period && next_verify != totals.events + verify_period) verify();
 }

@@ -59,9 +59,11 @@ enum class Anomaly : u8 {
     mremap_no_source,       // mremap of an address that no VMA covers
     protect_hole,  // mprotect, mlock, madvise of an unmapped range that was said to succeed
     brk_mismatch,  // brk moved in a way that the state does not allow
-    exit_unknown,  // exit of a task that was not alive
+    exit_unknown,  // exit of a task, or end of an address space, that was not alive
     fork_existing,  // fork of a process id that is still alive
     walk_no_folio,  // a recorded walk of an address that maps no anonymous folio
+    teardown_not_seen,  // an address space lost its last user and no row told its end
+    swap_mismatch,  // swap_out or discard of what is not mapped, swap_in of what is not in swap
     count,
 };
 std::string_view anomaly_name(Anomaly);

@@ -2,15 +2,17 @@
 // The truth: which folio each page of an mm holds.
 //
 // A page table is a sorted array of 2 MB leaves. A leaf holds eight groups of 64 entries, each
-// allocated when first needed, and says by bitmap which entries are present, so that fork, unmap
+// allocated when first needed, and says by bitmap which entries hold something, so that fork, unmap
 // and scans touch only what is mapped. An entry is 4 bytes:
-//   kNone      nothing
-//   kZero      the shared zero page: mapped, but no anonymous folio
-//   kGuard     a guard marker (MADV_GUARD_INSTALL)
-//   kPrivate   an order-0 folio that only this entry maps and that is known to be exclusive
-//              (PageAnonExclusive). It needs no record of its own: its index follows from the
-//              VMA's offset and its home from the VMA.
-//   >= kFirst  a folio in the FolioTable
+//   kNone         nothing
+//   kZero         the shared zero page: mapped, but no anonymous folio
+//   kGuard        a guard marker (MADV_GUARD_INSTALL)
+//   kSwapPrivate  a swap entry that is known to be the only one of its page (pte_swp_exclusive())
+//   kPrivate      an order-0 folio that only this entry maps and that is known to be exclusive
+//                 (PageAnonExclusive). It needs no record of its own: its index follows from the
+//                 VMA's offset and its home from the VMA.
+//   >= kFirst     a folio in the FolioTable
+//   with kSwap    a swap entry of that folio, which may be gone from memory; its record stays
 // A leaf may instead be mapped as a whole by one PMD.
 #pragma once
 
@@ -28,11 +30,14 @@ using Pte = u32;
 inline constexpr Pte kNone = 0;
 inline constexpr Pte kZero = 1;
 inline constexpr Pte kGuard = 2;
-inline constexpr Pte kPrivate = 3;
+inline constexpr Pte kSwapPrivate = 3;
+inline constexpr Pte kPrivate = 4;
 inline constexpr Pte kFirst = 16;
+inline constexpr Pte kSwap = Pte{1} << 31;
 
-inline constexpr bool is_anon(Pte pte) { return pte >= kPrivate; }
-inline constexpr bool is_folio(Pte pte) { return pte >= kFirst; }
+inline constexpr bool is_anon(Pte pte) { return pte - kPrivate < kSwap - kPrivate; }  // mapped
+inline constexpr bool is_folio(Pte pte) { return pte - kFirst < kSwap - kFirst; }
+inline constexpr bool is_swap(Pte pte) { return pte == kSwapPrivate || pte >= kSwap; }
 
 inline constexpr unsigned kGroupPages = 64;
 inline constexpr unsigned kGroups = 8;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What faults, fork and unmapping do to page tables and folios (mm/memory.c, mm/huge_memory.c).
+// What faults, fork and unmapping do to page tables and folios (mm/memory.c).
 #include <algorithm>
 
 #include "replay/native/state.hpp"
@@ -47,34 +47,37 @@ void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
              !(vma->flags & (e.write ? VM_WRITE : kAccessible)))  // forced GUP may write read-only
         anomaly(Anomaly::fault_access_denied);
     else
-        handle_fault(mm, *vma, page_down(e.addr), e.write, e.present, e.order);
+        handle_fault(mm, *vma, page_down(e.addr), e.write, e.present,
+                     e.order || facts.orders ? e.order : kAnyOrder);
     if (reported) end_operation();
 }
 
 // handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown;
-// `order` is that of a new folio where the trace knew it to be large, else 0.
+// `order` is that of a new folio, or kAnyOrder: a huge page where one fits, else a page.
 void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present,
                                   unsigned order) {
     if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;  // no anonymous memory
+    PteLeaf* leaf = mm.pages.leaf(store, addr);
+    if (leaf && vma.anon_vma) fault_from_swap(mm, vma, addr, *leaf, write, present);
     if (vma.file && !write) {  // pages of files are not ours to track, private copies are
         if (present == 0 && is_anon(mm.pages.get(store, addr)))
             anomaly(Anomaly::fault_present_mismatch);
         return;
     }
-    PteLeaf* leaf = mm.pages.leaf(store, addr);
-    if (!leaf && thp_eligible(mm, vma, addr)) {  // do_huge_pmd_anonymous_page()
-        anon_vma_prepare(vma);
+    if (!leaf) {
         leaf = mm.pages.make_leaf(store, addr);
-        if (write) {
-            new_huge_page(mm, vma, addr, *leaf);
-            return;
-        }
-        if (facts.use_zero_page) {
-            leaf->huge = kZero;
-            return;
+        if (thp_eligible(mm, vma, addr)) {  // do_huge_pmd_anonymous_page()
+            anon_vma_prepare(vma);
+            if (!write && facts.use_zero_page) {  // no folio, so its order is not told either
+                leaf->huge = kZero;
+                return;
+            }
+            if (order >= kPmdOrder) {
+                new_huge_page(mm, vma, addr, *leaf);
+                return;
+            }
         }
     }
-    if (!leaf) leaf = mm.pages.make_leaf(store, addr);
     if (write) {
         handle_write(mm, vma, addr, *leaf, present, order);
         return;
@@ -94,11 +97,11 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
     const unsigned page = PageTable::page_of(addr);
     if (leaf.huge == kZero) {  // do_huge_zero_wp_pmd(): a huge folio takes its place
         anon_vma_prepare(vma);
-        leaf.huge = kNone;
-        if (thp_eligible(mm, vma, addr)) {
+        if (order >= kPmdOrder && thp_eligible(mm, vma, addr)) {
             new_huge_page(mm, vma, addr, leaf);
             return;
         }
+        split_huge_pmd(mm, leaf);
     } else if (leaf.huge) {  // do_huge_pmd_wp_page()
         Folio& f = folio(leaf.huge);
         if (f.exclusive) {
@@ -124,7 +127,7 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
             [[fallthrough]];
         case kZero:
             anon_vma_prepare(vma);
-            if (order && new_large_folio(mm, vma, addr, leaf, order)) return;
+            if (order && order != kAnyOrder && new_large_folio(mm, vma, addr, leaf, order)) return;
             if (pte == kZero) PageTable::clear(leaf, page);
             new_private_page(mm, vma, leaf, page);
             return;
@@ -135,7 +138,7 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
             return;
         default: break;
     }
-    // do_wp_page(): reuse the folio if nobody else maps it, else copy.
+    // do_wp_page(): reuse the folio if nobody else refers to it, else copy.
     if (present == 0) anomaly(Anomaly::fault_present_mismatch);
     Folio& f = folio(pte);
     if (f.order) {
@@ -146,7 +149,9 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
             f.exclusive = 1;  // reused where it is; its home stays
             return;
         }
-    } else if (f.mapcount == 1) {
+    } else if (f.exclusive) {
+        return;
+    } else if (f.mapcount == 1 && !f.swapped) {
         // folio_move_anon_rmap(): from here on the entry alone says all there is to know.
         model.folios_unhomed(f.home, 1);
         folios.free(pte);
@@ -165,72 +170,6 @@ void Machine::State::new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf,
     ++mm.anon_ptes;
     ++anon_ptes;
     model.folios_homed(model.home(vma), 1);
-}
-
-// __do_huge_pmd_anonymous_page()
-void Machine::State::new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf) {
-    const Home home = model.home(vma);
-    leaf.huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
-    folio(leaf.huge).exclusive = 1;
-    model.folios_homed(home, 1);
-    ++mm.anon_ptes;
-    ++anon_ptes;
-}
-
-// alloc_anon_folio(): a folio of 2^order pages, naturally aligned, mapped by entries of its own. It
-// must lie within the VMA and find all its entries empty.
-bool Machine::State::new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
-                                     unsigned order) {
-    if (order > kPmdOrder) return false;
-    const u64 size = kPageSize << order, base = addr & ~(size - 1);
-    if (base < vma.start || base + size > vma.end) return false;
-    const unsigned first = PageTable::page_of(base), last = first + (1u << order);
-    for (unsigned page = first; page < last; ++page)
-        if (PageTable::entry(store, leaf, page) > kZero) return false;
-    if (order == kPmdOrder) {
-        leaf.present.fill(0);
-        PageTable::trim(store, leaf);
-        new_huge_page(mm, vma, addr, leaf);
-        return true;
-    }
-    const Home home = model.home(vma);
-    const Pte pte = folios.make(vma.index_at(base), order, 1u << order, home);
-    folio(pte).exclusive = 1;
-    for (unsigned page = first; page < last; ++page) PageTable::set(store, leaf, page, pte);
-    model.folios_homed(home, 1);
-    mm.anon_ptes += u64{1} << order;
-    anon_ptes += u64{1} << order;
-    return true;
-}
-
-// A read or write of a 2 MB range without page table may be served by one PMD
-// (thp_vma_allowable_order(), create_huge_pmd()).
-bool Machine::State::thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const {
-    if (facts.thp == ThpMode::never || vma.file || mm.thp_disabled) return false;
-    if (vma.flags & (VM_NOHUGEPAGE | VM_SPECIAL | VM_SHARED)) return false;
-    if (facts.thp == ThpMode::madvise && !(vma.flags & VM_HUGEPAGE)) return false;
-    if (&vma == mm.exec_stack) return false;
-    const u64 base = addr & ~(kPmdSize - 1);
-    return base >= vma.start && base + kPmdSize <= vma.end;
-}
-
-// Whether every entry that maps this large folio is in mm, mostly in this VMA, but an mprotect() or
-// mremap() may have parted them.
-bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
-    const Folio& f = folio(pte);
-    const auto entries_in = [&](const Vma& in) {
-        const u64 first = std::max<u64>(f.index, in.anon_pgoff);
-        const u64 last = std::min<u64>(f.index + (u64{1} << f.order), in.last_index() + 1);
-        u32 found = 0;
-        for (u64 index = first; index < last; ++index)
-            found += mm.pages.get(store, in.address_of(index)) == pte;
-        return found;
-    };
-    u32 found = entries_in(vma);
-    for (std::size_t i = 0; found < f.mapcount && i < mm.vmas.size(); ++i)
-        if (const Vma& other = *mm.vmas.at(i); &other != &vma && other.anon_vma)
-            found += entries_in(other);
-    return found == f.mapcount;
 }
 
 // ---- populate ----
@@ -256,11 +195,11 @@ void Machine::State::do_populate(AddressSpace& mm, const Event& e) {
 void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write) {
     if (vma.flags & (VM_SHARED | VM_HUGETLB | VM_SPECIAL)) return;
     if (write ? !(vma.flags & VM_WRITE) : !(vma.flags & kAccessible)) return;
-    if (!write && vma.file) return;
+    if (!write && vma.file && !vma.anon_vma) return;
     for (u64 at = start; at < end; at += kPageSize) {
         const Pte pte = mm.pages.get(store, at);
-        const bool done =
-            write ? pte == kPrivate || (is_folio(pte) && folio(pte).exclusive) : pte != kNone;
+        const bool done = write ? pte == kPrivate || (is_folio(pte) && folio(pte).exclusive)
+                                : pte != kNone && !is_swap(pte);
         if (!done) handle_fault(mm, vma, at, write, -1);
     }
 }
@@ -271,15 +210,15 @@ void Machine::State::put_mapping(AddressSpace& mm, Pte pte) {
     Folio& f = folio(pte);
     --mm.anon_ptes;
     --anon_ptes;
-    if (--f.mapcount == 0) {
-        model.folios_unhomed(f.home, 1);
-        folios.free(pte);
-    }
+    if (--f.mapcount == 0) free_unused(pte);
 }
 
-void Machine::State::zap_huge(AddressSpace& mm, PteLeaf& leaf) {
-    if (is_folio(leaf.huge)) put_mapping(mm, leaf.huge);
-    leaf.huge = kNone;
+// A folio that nothing maps any more lives on in swap while swap entries refer to it.
+void Machine::State::free_unused(Pte pte) {
+    const Folio& f = folio(pte);
+    if (f.mapcount || f.swapped) return;
+    model.folios_unhomed(f.home, 1);
+    folios.free(pte);
 }
 
 // zap_page_range_single(). Guard markers survive MADV_DONTNEED.
@@ -300,6 +239,8 @@ void Machine::State::zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, b
                     ++private_zapped;
                 else if (is_folio(pte))
                     put_mapping(mm, pte);
+                else if (is_swap(pte))
+                    put_swap_entry(pte);
                 PageTable::clear(leaf, page);
             });
             PageTable::trim(store, leaf);
@@ -320,25 +261,6 @@ void Machine::State::free_page_tables(AddressSpace& mm, u64 start, u64 end) {
         if (!vma || vma->start >= base + kPmdSize) empty.push_back(base);
     });
     for (u64 base : empty) mm.pages.free_leaf(store, base);
-}
-
-// __split_huge_pmd(): the same folio, mapped by 512 entries.
-void Machine::State::split_huge_pmd(AddressSpace& mm, PteLeaf& leaf) {
-    const Pte pte = leaf.huge;
-    leaf.huge = kNone;
-    for (unsigned page = 0; page < kLeafPages; ++page) PageTable::set(store, leaf, page, pte);
-    if (is_folio(pte)) {
-        folio(pte).mapcount += kLeafPages - 1;
-        mm.anon_ptes += kLeafPages - 1;
-        anon_ptes += kLeafPages - 1;
-    }
-}
-
-// vma_adjust_trans_huge()
-void Machine::State::split_huge_at(AddressSpace& mm, u64 addr) {
-    if (facts.thp == ThpMode::never || addr % kPmdSize == 0) return;
-    PteLeaf* leaf = mm.pages.leaf(store, addr);
-    if (leaf && leaf->huge) split_huge_pmd(mm, *leaf);
 }
 
 // ---- guards ----
@@ -405,6 +327,8 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                         ++f.mapcount;
                         f.exclusive = 0;
                         ++copied;
+                    } else if (is_swap(pte)) {
+                        pte = src[bit] = dup_swap_entry(pte, index + bit, home);
                     }
                     dst[bit] = pte;
                 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Processes and their address spaces: fork, exec, exit, and what exec maps (kernel/fork.c,
-// fs/exec.c, fs/binfmt_elf.c, mm/mmap.c).
+// Processes and their address spaces: fork, exec, and what exec maps (kernel/fork.c, fs/exec.c,
+// fs/binfmt_elf.c, mm/mmap.c).
 #include <algorithm>
 
 #include "replay/native/state.hpp"
@@ -24,34 +24,18 @@ AddressSpace* Machine::State::mm_alloc(i32 pid) {
     return mm;
 }
 
-void Machine::State::mm_put(AddressSpace* mm) {
-    if (--mm->users == 0) exit_mmap(mm);
-}
-
-// exit_mmap(): all pages, then all links in address order, then the VMAs.
-void Machine::State::exit_mmap(AddressSpace* mm) {
-    const std::size_t n = mm->vmas.size();
-    for (std::size_t i = 0; i < n; ++i) {
-        Vma& vma = *mm->vmas.at(i);
-        if (vma.anon_vma) zap_range(*mm, vma, vma.start, vma.end, false);
-    }
-    for (std::size_t i = 0; i < n; ++i) unlink_anon_vmas(*mm->vmas.at(i));
-    for (std::size_t i = 0; i < n; ++i) vma_free(mm->vmas.at(i));
-    mm->vmas.clear();
-    mm->pages.free_all(store);
-    model.mm_exit(*mm);
-    mms.erase(std::find_if(mms.begin(), mms.end(), [&](auto& p) { return p.get() == mm; }));
-}
-
 // ---- fork ----
 
 void Machine::State::do_fork(const Event& e) {
-    Process* parent = process_of(e.pid);
-    if (!parent) return;
-    AddressSpace* mm = parent->mm;
+    AddressSpace* const copied = take_forked(e.tid);
+    if (Process* parent = process_of(e.pid)) add_child(e, *parent->mm, copied);
+    if (copied && !copied->users) exit_mmap(copied);  // it was for a fork that failed
+}
+
+void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpace* copied) {
     if (e.flags & kCloneThread) {
-        ++parent->tasks;
-        ++mm->users;
+        ++find_process(e.pid)->tasks;
+        ++parent.users;
         return;
     }
     if (e.child <= 0) {
@@ -61,15 +45,38 @@ void Machine::State::do_fork(const Event& e) {
     if (const Process* stale = find_process(e.child)) {
         anomaly(Anomaly::fork_existing);
         AddressSpace* old = stale->mm;
-        const u32 tasks = stale->tasks;
+        if (old) old->users -= stale->tasks;
         drop_process(e.child);
-        for (u32 i = 0; i < tasks; ++i) mm_put(old);
-        if (old == mm) return;
+        // A process id is free only when the teardown is over.
+        if (old && !old->users) exit_mmap(old);
+        if (old == &parent) return;
     }
-    AddressSpace* child_mm = mm;
-    if (!(e.flags & kCloneVm)) child_mm = dup_mmap(*mm, e.child);
-    ++child_mm->users;
-    make_process(e.child) = Process{child_mm, 1};
+    AddressSpace* mm = &parent;
+    if (!(e.flags & kCloneVm)) {
+        mm = copied ? copied : dup_mmap(parent, e.child);
+        mm->pid = e.child;
+    }
+    ++mm->users;
+    make_process(e.child) = Process{mm, 1};
+}
+
+// The return of dup_mmap(). Whose address space this is to be, the fork row tells.
+void Machine::State::do_dup_mmap(const Event& e) {
+    drop_forked(e.tid);
+    if (AddressSpace* parent = mm_of(e.pid)) forked.push_back({e.tid, dup_mmap(*parent, 0)});
+}
+
+AddressSpace* Machine::State::take_forked(i32 tid) {
+    const auto it = std::find_if(forked.begin(), forked.end(),
+                                 [&](const ForkedMm& each) { return each.tid == tid; });
+    if (it == forked.end()) return nullptr;
+    AddressSpace* mm = it->mm;
+    forked.erase(it);
+    return mm;
+}
+
+void Machine::State::drop_forked(i32 tid) {
+    if (AddressSpace* mm = take_forked(tid)) exit_mmap(mm);
 }
 
 AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
@@ -101,13 +108,20 @@ AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
 
 // ---- exec ----
 
+void Machine::State::do_exec(const Event& e) {
+    drop_forked(e.tid);
+    Process* process = find_process(e.pid);
+    if (!process || !process->exec_begun) begin_exec(e.pid);
+    find_process(e.pid)->exec_begun = false;
+}
+
 // A new mm with one VMA, at the top of the address space, that holds the arguments; only then does
 // the old mm lose a user (bprm_mm_init(), exec_mmap()).
-void Machine::State::do_exec(const Event& e) {
-    AddressSpace* mm = mm_alloc(e.pid);
+void Machine::State::begin_exec(i32 pid) {
+    AddressSpace* mm = mm_alloc(pid);
     model.mm_init(*mm);
-    Process* process = find_process(e.pid);
-    if (process) {  // MMF_INIT_LEGACY_MASK: kept over execve()
+    Process* process = find_process(pid);
+    if (process && process->mm) {  // MMF_INIT_LEGACY_MASK: kept over execve()
         const AddressSpace& old = *process->mm;
         mm->thp_disabled = old.thp_disabled;
         mm->ksm_merge_any = old.ksm_merge_any;
@@ -123,14 +137,9 @@ void Machine::State::do_exec(const Event& e) {
     handle_fault(*mm, *stack, stack->start, true, -1);
 
     mm->users = 1;
-    if (process) {
-        AddressSpace* old = process->mm;
-        const u32 tasks = process->tasks;
-        *process = Process{mm, 1};
-        for (u32 i = 0; i < tasks; ++i) mm_put(old);
-    } else {
-        make_process(e.pid) = Process{mm, 1};
-    }
+    if (!process) process = &make_process(pid);
+    const Process before = std::exchange(*process, Process{mm, 1, true});
+    if (before.mm) mm_put(before.mm, pid, before.tasks);
 }
 
 // setup_arg_pages(): the stack with its arguments moves down to where it is to be, keeping its
@@ -172,7 +181,9 @@ void Machine::State::do_mapping(const Event& e) {
         fresh->users = 1;
         make_process(e.pid) = Process{fresh, 1};
     }
-    AddressSpace& mm = *find_process(e.pid)->mm;
+    AddressSpace* const of_process = mm_of(e.pid);
+    if (!of_process) return;
+    AddressSpace& mm = *of_process;
     const u64 end = e.addr + page_up(e.len);
     if (mm.exec_stack && e.special == Special::stack) {
         setup_arg_pages(mm, e.addr, end);
@@ -212,17 +223,6 @@ void Machine::State::do_mapping(const Event& e) {
         case Special::none: r.just_expand = anonymous; break;  // bss: do_brk_flags()
     }
     mmap_region(mm, r);
-}
-
-void Machine::State::do_exit(const Event& e) {
-    Process* process = find_process(e.pid);
-    if (!process) {
-        anomaly(Anomaly::exit_unknown);
-        return;
-    }
-    AddressSpace* mm = process->mm;
-    if (--process->tasks == 0) drop_process(e.pid);
-    mm_put(mm);
 }
 
 }  // namespace rmapreplay

@@ -4,8 +4,11 @@
 //   vma_ops.cpp   split, merge, map, unmap        (mm/vma.c)
 //   mremap.cpp    moving and resizing             (mm/mremap.c)
 //   attributes.cpp  mprotect, madvise, mlock, ... (mm/mprotect.c, madvise.c, mlock.c)
-//   pages.cpp     faults, CoW, zapping, fork's copy of page tables (mm/memory.c, huge_memory.c)
-//   process.cpp   fork, exec, exit                (kernel/fork.c, fs/exec.c)
+//   pages.cpp     faults, CoW, zapping, fork's copy of page tables (mm/memory.c)
+//   huge_memory.cpp  folios larger than a page    (mm/huge_memory.c)
+//   swap.cpp      swap entries                    (mm/rmap.c, memory.c)
+//   process.cpp   fork, exec                      (kernel/fork.c, fs/exec.c)
+//   exit.cpp      the end of an address space     (kernel/exit.c, mm/mmap.c)
 //   walk.cpp      rmap walks and their policies
 //   validate.cpp  invariants, recounted
 //   machine.cpp   one event to the part it concerns
@@ -35,21 +38,43 @@ inline constexpr u64 page_down(u64 addr) { return addr & ~(kPageSize - 1); }
 inline constexpr u64 page_up(u64 addr) { return page_down(addr + kPageSize - 1); }
 inline constexpr u64 kTaskSize = (u64{1} << 47) - kPageSize;  // STACK_TOP_MAX on x86-64
 
+// An order that is not known: a huge page where one fits, else a single page.
+inline constexpr unsigned kAnyOrder = ~0u;
+
+// How far exit_mmap() has come: the steps that traces have rows of, in their order.
+enum class ExitStep : u8 { none, unmap_vmas, free_pgtables, exit_mmap };
+
 struct AddressSpace : Mm {
     PageTable pages;
     u64 brk = 0;        // as brk() last returned it; 0: not known yet
     u64 brk_start = 0;  // where the heap begins
     u64 def_flags = 0;  // mlockall(MCL_FUTURE)
     u64 anon_ptes = 0;  // entries that map anonymous folios
-    u32 users = 0;      // tasks
+    u32 users = 0;      // tasks; none: fork is not done with it, or it is dying
+    ExitStep exited = ExitStep::none;  // the last step done
+    u64 swapped_in = 0;                // what the last swap_in row mapped, until it is faulted
+    u64 swapped_in_bytes = 0;
     bool thp_disabled = false;    // PR_SET_THP_DISABLE
     bool ksm_merge_any = false;   // PR_SET_MEMORY_MERGE
     Vma* exec_stack = nullptr;    // exec's stack before it is moved into place
 };
 
 struct Process {
-    AddressSpace* mm = nullptr;
+    AddressSpace* mm = nullptr;  // null: gone, and the tasks' exit rows follow
     u32 tasks = 0;
+    bool exec_begun = false;  // its old mm is going, its exec row follows
+};
+
+// An mm without users whose teardown has rows still to come, under the process that used it last.
+struct DyingMm {
+    i32 pid = 0;
+    AddressSpace* mm = nullptr;
+};
+
+// A copy that dup_mmap() has made for the fork of `tid` that comes next.
+struct ForkedMm {
+    i32 tid = 0;
+    AddressSpace* mm = nullptr;
 };
 
 // One entry found to map the folio that a walk looks for.
@@ -101,9 +126,10 @@ struct Machine::State {
     void anomaly(Anomaly kind);
     void begin_operation(Op op, i32 pid);  // the ledger's page for the operation in progress
     void end_operation();                  // reports it if it changed the structures
-    AddressSpace* mm_of(i32 pid);          // likewise
     Process* find_process(i32 pid);
-    Process* process_of(i32 pid);          // counts an anomaly if there is none
+    Process* process_of(i32 pid);  // with an mm; counts an anomaly if there is none
+    AddressSpace* mm_of(i32 pid);  // likewise
+    AddressSpace* mm_mapping(i32 pid, u64 addr);  // a dying one if only that has the page
     Process& make_process(i32 pid);
     void drop_process(i32 pid);
     void housekeeping();                   // due memory samples and walks
@@ -186,38 +212,67 @@ struct Machine::State {
     void fault(AddressSpace& mm, const Event& e);
     void fault_slow(AddressSpace& mm, const Event& e);
     void handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool write, i8 present,
-                      unsigned order = 0);
+                      unsigned order = kAnyOrder);
     void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
                       unsigned order);
-    void new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf);
-    bool new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, unsigned order);
     void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
-    bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
     void populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors = false);
     void do_populate(AddressSpace& mm, const Event& e);
     void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
     void zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards);
-    void zap_huge(AddressSpace& mm, PteLeaf& leaf);
     void put_mapping(AddressSpace& mm, Pte pte);  // one entry of a recorded folio goes
-    void split_huge_pmd(AddressSpace& mm, PteLeaf& leaf);
-    void split_huge_at(AddressSpace& mm, u64 addr);  // before a boundary is put at addr
+    void free_unused(Pte pte);
     void install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 end);
     void remove_guards(AddressSpace& mm, u64 start, u64 end);
     void copy_page_range(AddressSpace& child, AddressSpace& parent, const Vma& vma);
     void free_page_tables(AddressSpace& mm, u64 start, u64 end);
-    bool mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte);
     Folio& folio(Pte pte) { return folios[pte]; }
+
+    // ---- huge_memory.cpp ----
+    void new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf);
+    bool new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, unsigned order);
+    bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
+    bool mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte);
+    void zap_huge(AddressSpace& mm, PteLeaf& leaf);
+    void split_huge_pmd(AddressSpace& mm, PteLeaf& leaf);
+    void split_huge_at(AddressSpace& mm, u64 addr);  // before a boundary is put at addr
+    void split_folio(Pte pte, unsigned order);
+
+    // ---- swap.cpp ----
+    void do_swap_out(AddressSpace& mm, const Event& e);
+    void do_discard(AddressSpace& mm, const Event& e);
+    void do_swap_in(AddressSpace& mm, const Event& e);
+    void do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
+    void fault_from_swap(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, bool write,
+                         i8& present);
+    void map_swapped(AddressSpace& mm, PteLeaf& leaf, unsigned page, Pte pte);
+    void unmap_private_page(AddressSpace& mm, const Vma& vma);
+    Pte dup_swap_entry(Pte entry, u64 index, Home home);
+    void put_swap_entry(Pte entry);
+    void drop_swap_entries(AddressSpace& mm, u64 start, u64 end);
+    template <class F>
+    void for_each_entry(AddressSpace& mm, const Event& e, bool wanted(Pte), F&& on_entry);
 
     // ---- process.cpp ----
     AddressSpace* mm_alloc(i32 pid);
-    void mm_put(AddressSpace* mm);  // one task stops using it
-    void exit_mmap(AddressSpace* mm);
     void do_fork(const Event& e);
+    void add_child(const Event& e, AddressSpace& parent, AddressSpace* copied);
     AddressSpace* dup_mmap(AddressSpace& parent, i32 pid);
+    void do_dup_mmap(const Event& e);
+    AddressSpace* take_forked(i32 tid);
+    void drop_forked(i32 tid);  // the fork it was made for has failed
     void do_exec(const Event& e);
-    void do_exit(const Event& e);
+    void begin_exec(i32 pid);
     void do_mapping(const Event& e);
     void setup_arg_pages(AddressSpace& mm, u64 start, u64 end);
+
+    // ---- exit.cpp ----
+    void do_exit(const Event& e);
+    void mm_put(AddressSpace* mm, i32 pid, u32 tasks = 1);  // these stop using it
+    void do_teardown(const Event& e, ExitStep step);
+    AddressSpace* exiting_mm(i32 pid, ExitStep step);
+    void exit_mmap(AddressSpace* mm, ExitStep until = ExitStep::exit_mmap);
+    void finish_teardown();
 
     // ---- validate.cpp ----
     void validate();
@@ -257,6 +312,8 @@ struct Machine::State {
     std::vector<u32> free_processes;
     std::vector<std::unique_ptr<AddressSpace>> mms;  // the living, in order of creation
     u32 mms_made = 0;
+    std::vector<DyingMm> dying;  // oldest first
+    std::vector<ForkedMm> forked;
     u64 private_pages = 0;  // kPrivate entries
     u64 anon_ptes = 0;  // entries that map anonymous folios
     u32 shared_files = 0;  // shmem files made for MAP_SHARED | MAP_ANONYMOUS

@@ -15,6 +15,7 @@ namespace {
 // What a folio should say of itself.
 struct Recount {
     u32 mapcount = 0;
+    u32 swap_count = 0;
     const Mm* mm = nullptr;  // the first that maps it
     u64 addr = 0;            // and where
     bool several_mms = false;
@@ -33,11 +34,15 @@ class Recounting {
 
     void mm(const AddressSpace& mm) {
         vma_tree(mm);
+        if (mm.exited >= ExitStep::free_pgtables)
+            for (std::size_t i = 0; i < mm.vmas.size(); ++i)
+                if (mm.vmas.at(i)->anon_vma) broken(describe(mm) + " is unlinked, a VMA is not");
         const u64 before = anon_ptes;
         u64 from = 0;
         mm.pages.for_each_leaf(
             store_, 0, ~u64{0}, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
                 if (base < from) broken(describe(mm) + ": page tables are out of order");
+                if (mm.exited != ExitStep::none) broken(describe(mm) + " is unmapped, not empty");
                 from = base + kPmdSize;
                 const Vma* vma = mm.vmas.find(base);
                 if (!vma || vma->start >= from)
@@ -60,12 +65,18 @@ class Recounting {
             if (folio.mapcount != recount.mapcount)
                 broken(name() + ": mapcount is " + std::to_string(folio.mapcount) + ", recounted " +
                        std::to_string(recount.mapcount));
-            if (!recount.mapcount) continue;
+            if (!recount.mapcount && !recount.swap_count) continue;
             ++live;
             ++homed[folio.home];
+            if (folios_.swap_count(i + kFirst) != recount.swap_count)
+                broken(name() + ": swap count is " +
+                       std::to_string(folios_.swap_count(i + kFirst)) + ", recounted " +
+                       std::to_string(recount.swap_count));
+            if (folio.order && folio.swapped) broken(name() + " is large and in swap");
             if (folio.exclusive && recount.several_mms)
                 broken(name() + " is exclusive, and several mms map it");
-            if (folio.exclusive && !folio.order) broken(name() + " is exclusive and has a record");
+            if (folio.exclusive && !folio.order && recount.mapcount + recount.swap_count != 1)
+                broken(name() + " is exclusive and not alone");
         }
         if (live != folios_.live()) broken("folios that nothing maps");
     }
@@ -144,6 +155,8 @@ class Recounting {
                 ++anon_ptes;
             } else if (is_folio(pte)) {
                 mapping(mm, *vma, addr, pte);
+            } else if (is_swap(pte)) {
+                if (pte != kSwapPrivate) swap_entry(mm, *vma, addr, pte & ~kSwap);
             } else if (pte != kZero && pte != kGuard) {
                 broken(describe(mm) + ": a present entry says none at " + hex(addr));
             }
@@ -153,7 +166,7 @@ class Recounting {
     const Vma* vma_of(const AddressSpace& mm, u64 addr, Pte pte) const {
         const Vma* vma = mm.vmas.lookup(addr);
         if (!vma) broken(describe(mm) + ": an entry outside of every VMA at " + hex(addr));
-        if (is_anon(pte) && (!vma->anon_vma || (vma->flags & VM_SHARED)))
+        if ((is_anon(pte) || is_swap(pte)) && (!vma->anon_vma || (vma->flags & VM_SHARED)))
             broken(describe(mm) + ": an anonymous page in an unfaulted VMA at " + hex(addr));
         if (pte == kGuard && !vma->anon_vma && !(vma->flags & VM_MAYBE_GUARD))
             broken(describe(mm) + ": a guard that fork would forget at " + hex(addr));
@@ -175,6 +188,19 @@ class Recounting {
             broken(describe(mm) + ": wrong folio->index at " + hex(addr));
     }
 
+    void swap_entry(const AddressSpace& mm, const Vma& vma, u64 addr, Pte pte) {
+        if (pte - kFirst >= folio_.size()) broken(describe(mm) + ": no such folio at " + hex(addr));
+        Recount& recount = folio_[pte - kFirst];
+        ++recount.swap_count;
+        if (!recount.mm) {
+            recount.mm = &mm;
+            recount.addr = addr;
+        }
+        recount.several_mms |= recount.mm != &mm;
+        if (folios_[pte].index != vma.index_at(addr))
+            broken(describe(mm) + ": wrong folio->index in swap at " + hex(addr));
+    }
+
     const RmapModel& model_;
     PteStore& store_;
     const FolioTable& folios_;
@@ -191,16 +217,26 @@ void Machine::State::validate() {
     Live live;
     std::unordered_map<const AddressSpace*, u32> users;
     for (const u32 slot : process_slot)
-        if (slot) users[processes[slot - 1].mm] += processes[slot - 1].tasks;
+        if (slot && processes[slot - 1].mm)
+            users[processes[slot - 1].mm] += processes[slot - 1].tasks;
+    std::unordered_map<const AddressSpace*, u32> waiting;
+    for (const DyingMm& each : dying) ++waiting[each.mm];
+    for (const ForkedMm& each : forked) {
+        ++waiting[each.mm];
+        if (each.mm->exited != ExitStep::none) broken(describe(*each.mm) + " was never used");
+    }
     u32 serial = 0;
     for (const auto& mm : mms) {
         if (mm->serial <= serial) broken(describe(*mm) + " is out of order");
         serial = mm->serial;
-        if (!mm->users || users[mm.get()] != mm->users) broken(describe(*mm) + ": users is wrong");
+        if (users[mm.get()] != mm->users) broken(describe(*mm) + ": users is wrong");
+        // Without users it is dying, or fork is not done with it.
+        if (waiting[mm.get()] != (mm->users ? 0 : 1)) broken(describe(*mm) + " waits for nothing");
+        if (mm->users && mm->exited != ExitStep::none) broken(describe(*mm) + " lives unmapped");
         recount.mm(*mm);
         live.mms.push_back(mm.get());
     }
-    if (users.size() != mms.size()) broken("a process without mm");
+    if (users.size() != mms.size() || waiting.size() != mms.size()) broken("an mm that is gone");
     recount.folios();
     if (recount.vmas != costs.live[kVmAreaStruct]) broken("the ledger miscounts VMAs");
     if (recount.anon_ptes != anon_ptes) broken("anon_ptes is wrong");

@@ -214,15 +214,24 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
             });
 }
 
+// A recorded walk counts and changes nothing. What try_to_unmap() took away has rows of its own
+// (swap_out, discard). try_to_migrate() and remove_migration_ptes() put the same mappings back, of a
+// folio that has taken over index, home and exclusivity (__folio_migrate_mapping()).
 void Machine::State::recorded_walk(const Event& e) {
-    AddressSpace* mm = mm_of(e.pid);
-    if (!mm) return;
     const u64 addr = page_down(e.addr);
+    AddressSpace* mm = mm_mapping(e.pid, addr);
+    if (!mm) return;
     const Vma* vma = mm->vmas.lookup(addr);
-    const Pte pte = mm->pages.get(store, addr);
+    Pte pte = mm->pages.get(store, addr);
     if (!vma || !is_anon(pte)) {
         anomaly(Anomaly::walk_no_folio);
         return;
+    }
+    // Smaller than what was faulted in: the kernel has split it since.
+    const bool order_known = e.order || facts.orders;
+    if (order_known && is_folio(pte) && e.order < folio(pte).order) {
+        split_folio(pte, e.order);
+        pte = mm->pages.get(store, addr);
     }
     if (policy.recorded) walk_page(*mm, addr, pte, *vma, e.kind);
 }

@@ -288,6 +288,9 @@ void AnonVmaModel::post_update_vma(Vma& vma) {
 
 Home AnonVmaModel::home(const Vma& vma) const { return anon_vma(vma).self; }
 
+// The oldest one possible: every relative's VMA has a link to it.
+Home AnonVmaModel::root_home(const Vma& vma) const { return anon_vma(vma).root; }
+
 // rmap_walk_anon()
 void AnonVmaModel::rmap_walk(Walk& walk) {
     const u64 first = walk.folio.index, last = first + walk.folio.nr - 1;

@@ -47,6 +47,7 @@ class AnonVmaModel final : public RmapModel {
     void post_update_vma(Vma& vma) override;
     bool vma_is_fork_child(const Vma& vma) const override;
     Home home(const Vma& vma) const override;
+    Home root_home(const Vma& vma) const override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
     void validate(const Live& live) const override;

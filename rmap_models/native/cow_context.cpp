@@ -189,6 +189,12 @@ void CowModel::post_update_vma(Vma& vma) {
 
 Home CowModel::home(const Vma& vma) const { return context_of(vma).self; }
 
+Home CowModel::root_home(const Vma& vma) const {
+    const CowContext* context = &context_of(vma);
+    while (context->parent) context = context->parent;
+    return context->self;
+}
+
 void CowModel::folios_homed(Home home, u64 n) {
     costs_.count(kRefcounts, n);
     contexts_[home]->refcount += n;

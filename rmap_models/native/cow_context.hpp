@@ -75,6 +75,11 @@ class CowModel : public RmapModel {
     bool vma_is_fork_child(const Vma&) const final { return false; }
 
     Home home(const Vma& vma) const final;
+    // The top of the fork tree, as in mainline: all that may have a swap entry of the page are below
+    // it, since the page was made there or further down. A page of a few late sharers is then looked
+    // for in the whole tree; its former home would do, but a swap entry has no room to say which
+    // that was, and it would have to keep that context alive.
+    Home root_home(const Vma& vma) const override;
     void folios_homed(Home home, u64 n) final;
     void folios_unhomed(Home home, u64 n) final;
     void rmap_walk(Walk& walk) final;

@@ -3,11 +3,11 @@
 // mappings. Each is numbered as in the project's list of them:
 //   1  exclusive and displaced                      exclusive_walk_is_over()
 //   2  exclusive, at home at an ancestor            exclusive_walk_is_over()
+//   3  shared page swapped in at home in one mm     root_home()
 //   5  displacements inserted off by one            insert_off_by_one()
 //   6  partial move with a wrong old displacement   remap()
-// Not here: 3, a swapped-in shared page gets the faulting mm as its home, so that its other mappings
-// lie outside the walk, needs swap, which no trace has yet; 4, a child linked only after its PTEs are
-// copied, needs a walk during a fork, which is one event.
+// Not here: 4, a child linked only after its PTEs are copied, needs a walk during a fork, which is
+// one event; and what mmget() cannot have, an mm that has no users left and is not unmapped yet.
 #include <algorithm>
 
 #include "rmap_models/native/cow_context.hpp"
@@ -41,6 +41,10 @@ class CowPoc final : public CowModel {
     // or not: before the remap tree is asked (1), and before the mm that has inherited the page from
     // a living ancestor, or a living cousin visited earlier, gets its turn (2).
     bool exclusive_walk_is_over(const Walk&) const override { return true; }
+
+    // Hole 3. The mm that happens to fault first is taken for the page's home. What its ancestors,
+    // siblings and cousins map of it later, from the swap cache, lies outside of the walk.
+    Home root_home(const Vma& vma) const override { return home(vma); }
 
     // Hole 6. The old displacement is taken from the new part's address and the whole VMA's offset,
     // so it is too large by the pages in front of the part that moves. If it names nothing, nothing

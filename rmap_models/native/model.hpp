@@ -161,6 +161,10 @@ class RmapModel {
     // Where a new, reused or exclusive page of this faulted VMA is homed. Must stay the same as the
     // VMA is split, merged, resized and moved.
     virtual Home home(const Vma&) const = 0;
+    // Where a page of this faulted VMA is homed that comes from swap and is not known to be
+    // exclusive (__folio_set_anon()). Relatives may have swap entries of it and will map it too, so
+    // a walk from there must reach every mm that could.
+    virtual Home root_home(const Vma& vma) const { return home(vma); }
     // n folios came to be homed / are no longer homed there (freed or re-homed).
     virtual void folios_homed(Home, u64 /*n*/) {}
     virtual void folios_unhomed(Home, u64 /*n*/) {}

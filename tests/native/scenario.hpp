@@ -37,16 +37,24 @@ class Replay {
     explicit Replay(std::string_view model, Kernel kernel = Kernel::v7_3,
                     ThpMode thp = ThpMode::never,
                     std::vector<std::pair<std::string, std::string>> params = {},
-                    std::string_view walks = "none", u64 rows = 0) {
+                    std::string_view walks = "none", u64 rows = 0)
+        : Replay(model, facts_of(kernel, thp, rows), std::move(params), walks) {}
+    Replay(std::string_view model, const TraceFacts& facts,
+           std::vector<std::pair<std::string, std::string>> params = {},
+           std::string_view walks = "none") {
         const ModelEntry* entry = find_model(model);
         if (!entry) throw std::invalid_argument("no model " + std::string(model));
-        model_ = entry->make(ModelParams{kernel, std::move(params)}, costs);
+        model_ = entry->make(ModelParams{facts.kernel, std::move(params)}, costs);
+        machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy(walks), log);
+        machine->record_visits(true);
+    }
+
+    static TraceFacts facts_of(Kernel kernel, ThpMode thp = ThpMode::never, u64 rows = 0) {
         TraceFacts facts;
         facts.kernel = kernel;
         facts.thp = thp;
         facts.rows = rows;
-        machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy(walks), log);
-        machine->record_visits(true);
+        return facts;
     }
 
     Event event(Op op, i32 pid) {
@@ -119,6 +127,9 @@ class Replay {
         apply(e);
     }
     void exit(i32 pid) { apply(event(Op::exit, pid)); }
+    void row(Op op, i32 pid) { apply(event(op, pid)); }
+    void swap_out(i32 pid, u64 addr, u64 pages = 1) { range(Op::swap_out, pid, addr, pages); }
+    void swap_in(i32 pid, u64 addr, u64 pages = 1) { range(Op::swap_in, pid, addr, pages); }
 
     // Walks the folio at addr; returns "pid+" for each visit that hit and "pid-" for one that did
     // not, in order, separated by spaces.

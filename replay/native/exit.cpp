@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The end of tasks and of address spaces (kernel/exit.c, exit_mmap() in mm/mmap.c), all at once or
+// step by step, as far as the trace has rows of the steps.
+#include <algorithm>
+
+#include "replay/native/state.hpp"
+
+namespace rmapreplay {
+
+namespace {
+
+// The first step that waits for its row.
+ExitStep first_with_row(Teardown teardown) {
+    switch (teardown) {
+        case Teardown::all: return ExitStep::unmap_vmas;
+        case Teardown::vmas: return ExitStep::exit_mmap;
+        case Teardown::at_exit: break;
+    }
+    return ExitStep::none;
+}
+
+}  // namespace
+
+void Machine::State::do_exit(const Event& e) {
+    drop_forked(e.tid);
+    Process* process = find_process(e.pid);
+    if (!process) {
+        anomaly(Anomaly::exit_unknown);
+        return;
+    }
+    AddressSpace* mm = process->mm;
+    if (--process->tasks == 0) drop_process(e.pid);
+    if (mm) mm_put(mm, e.pid);
+}
+
+void Machine::State::mm_put(AddressSpace* mm, i32 pid, u32 tasks) {
+    mm->users -= tasks;
+    if (mm->users) return;
+    switch (facts.teardown) {
+        case Teardown::at_exit: exit_mmap(mm); return;
+        case Teardown::vmas: exit_mmap(mm, ExitStep::free_pgtables); break;
+        case Teardown::all: break;
+    }
+    dying.push_back({pid, mm});
+}
+
+// exit_mmap(): all pages, then all links in address order, then the VMAs.
+void Machine::State::exit_mmap(AddressSpace* mm, ExitStep until) {
+    const std::size_t n = mm->vmas.size();
+    const auto due = [&](ExitStep step) { return mm->exited < step && step <= until; };
+    if (due(ExitStep::unmap_vmas)) {
+        for (std::size_t i = 0; i < n; ++i) {
+            Vma& vma = *mm->vmas.at(i);
+            if (vma.anon_vma) zap_range(*mm, vma, vma.start, vma.end, false);
+        }
+        mm->pages.free_all(store);
+    }
+    if (due(ExitStep::free_pgtables))
+        for (std::size_t i = 0; i < n; ++i) unlink_anon_vmas(*mm->vmas.at(i));
+    mm->exited = std::max(mm->exited, until);
+    if (until < ExitStep::exit_mmap) return;
+    for (std::size_t i = 0; i < n; ++i) vma_free(mm->vmas.at(i));
+    mm->vmas.clear();
+    model.mm_exit(*mm);
+    std::erase_if(dying, [&](const DyingMm& each) { return each.mm == mm; });
+    mms.erase(std::find_if(mms.begin(), mms.end(), [&](auto& p) { return p.get() == mm; }));
+}
+
+// ---- rows of the teardown ----
+
+void Machine::State::do_teardown(const Event& e, ExitStep step) {
+    // The trace does not have these rows of every address space, so none waited for this one.
+    const ExitStep first = first_with_row(facts.teardown);
+    if (first == ExitStep::none || step < first) return;
+    if (AddressSpace* mm = exiting_mm(e.pid, step))
+        exit_mmap(mm, step);
+    else
+        anomaly(Anomaly::exit_unknown);  // no address space has an end without rows before it
+}
+
+// The oldest mm known by this process id that still has the step to do. If none is dying, the
+// process has its mm still, and a row that tells the loss of its last user comes later.
+AddressSpace* Machine::State::exiting_mm(i32 pid, ExitStep step) {
+    for (const DyingMm& each : dying)
+        if ((each.pid == pid || each.mm->pid == pid) && each.mm->exited < step) return each.mm;
+    Process* process = find_process(pid);
+    if (!process || !process->mm) return nullptr;
+    AddressSpace* mm = process->mm;
+    if (facts.kernel == Kernel::v6_12) {
+        // do_exit() of v6.12 calls exit_mm() before sched_process_exit, so exit rows too may stand
+        // behind the end of the mm, those of all its users.
+        for (Process& each : processes)
+            if (each.mm == mm) each.mm = nullptr;
+        mm->users = 0;
+        dying.push_back({pid, mm});
+        return mm;
+    }
+    // Its exec, whose new mm was there before the old one went.
+    if (mm->users != process->tasks) return nullptr;
+    const Op row = op;
+    begin_operation(Op::exec, pid);
+    begin_exec(pid);
+    end_operation();
+    begin_operation(row, pid);
+    return mm;
+}
+
+// Those whose rows the capture has lost, or ended before; and copies for forks that never came.
+void Machine::State::finish_teardown() {
+    if (dying.empty() && forked.empty()) return;
+    begin_operation(Op::exit_mmap, 0);
+    while (!forked.empty()) drop_forked(forked.front().tid);
+    while (!dying.empty()) {
+        anomaly(Anomaly::teardown_not_seen);
+        exit_mmap(dying.front().mm);
+    }
+    end_operation();
+}
+
+}  // namespace rmapreplay
