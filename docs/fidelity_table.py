@@ -3,7 +3,8 @@
 
     python docs/fidelity_table.py TRACE...
 
-Rows are in order of kernel and workload; same input, same bytes. Exit code: 1 if any trace disagrees with the kernel, as `rmapreplay check`.
+Rows are in order of kernel and workload; same input, same bytes. Exit code 1: some trace disagrees
+with the kernel, as `rmapreplay check`.
 """
 
 from __future__ import annotations

@@ -89,16 +89,20 @@ def _items(lines: list[Line]) -> list[dict[str, Any]]:
 
 
 def _cause(answers: Answers, row: int, pid: int, start: int, end: int) -> int | None:
-    """The last operation before `row` of a process on these addresses, faults aside."""
+    """The last operation before `row` of a process on these addresses, faults aside; else the fork
+    that made it."""
     reach = pl.col("addr") + pl.col("len").fill_null(1)
-    rows = answers.rows.filter(
-        pl.col("row") < row,
-        pl.col("pid") == pid,
-        ~pl.col("op").is_in(["fault", "walk"]),
-        pl.col("addr") <= end,
-        reach >= start,
+    on_these = (
+        (pl.col("pid") == pid)
+        & ~pl.col("op").is_in(["fault", "walk"])
+        & (pl.col("addr") <= end)
+        & (reach >= start)
     )
-    return int(rows["row"][-1]) if rows.height else None
+    before = answers.rows.filter(pl.col("row") < row)
+    for causes in (before.filter(on_these), before.filter(pl.col("child") == pid)):
+        if not causes.is_empty():
+            return int(causes["row"][-1])
+    return None
 
 
 def compare_reports(

@@ -201,6 +201,33 @@ TEST_CASE("anon_vma: fork takes over an anon_vma that nobody owns and that has o
     }
 }
 
+TEST_CASE("anon_vma: objects are counted at the function that allocates them") {
+    for (const Kernel kernel : {Kernel::v6_18, Kernel::v7_3}) {
+        AnonBench b(kernel);
+        const auto at = [&](std::string_view name, std::size_t kind) {
+            const auto sites = b.model->info().sites;
+            for (std::size_t i = 0; i < sites.size(); ++i)
+                if (sites[i].name == name && sites[i].kind == kind)
+                    return b.costs.sites[kMachineSites + i];
+            throw std::logic_error("no such site");
+        };
+        Mm& a = b.exec();
+        b.mmap(a, X, 1);
+        b.write(a, X);
+        Mm& c1 = b.fork(a);
+        b.exit(a);
+        Mm& c2 = b.fork(c1);
+        b.exit(c1);
+        b.fork(c2);  // takes over c1's
+        CHECK(at("__anon_vma_prepare", kAnonVma) == u64{1});
+        CHECK(at("__anon_vma_prepare", kAvc) == u64{1});
+        CHECK(at("anon_vma_clone", kAvc) == u64{1 + 2 + 3});
+        const u64 forks = kernel == Kernel::v7_3 ? 3 : 2;
+        CHECK(at("anon_vma_fork", kAnonVma) == forks);
+        CHECK(at("anon_vma_fork", kAvc) == forks);
+    }
+}
+
 TEST_CASE("anon_vma: one with two children is not taken over") {
     AnonBench b;
     Mm& a = b.exec();
