@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
-from rmapreplay.traces.importers.kmem import KmemReader
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.snapshots import SNAPSHOT_SCHEMA, SnapshotArchive
 from rmapreplay.traces.writer import ParquetFileWriter
@@ -121,6 +120,8 @@ class TruthWriter(ParquetFileWriter):
 
         Raises TraceFormatError if a file is neither, damaged, or of another run.
         """
+        from rmapreplay.traces.importers.kmem import KmemReader  # importers need this module
+
         for file in files:
             if SnapshotArchive.recognizes(file):
                 for snapshots in SnapshotArchive(file).batches(self._burst_times):
@@ -134,7 +135,7 @@ class TruthWriter(ParquetFileWriter):
         super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def complete(self) -> None:
         self.set_metadata(
             TRUTH_METADATA_KEY,
             {
@@ -143,18 +144,21 @@ class TruthWriter(ParquetFileWriter):
                 "sources": self.sources,
             },
         )
-        super().__exit__(*error)
+        super().complete()
 
 
 @contextmanager
 def answer_keys(trace: str | Path, files: Sequence[Path]) -> Iterator[None]:
-    """Around the writing of `trace`: puts files of the same run beside it, both or neither. For
-    captures that are no answer key themselves; see TruthWriter.add_answer_keys()."""
+    """Around the writing of `trace`: puts files of the same run beside it, both or neither; without
+    any, what an earlier trace of that name had is removed. For captures that are no answer key
+    themselves; see TruthWriter.add_answer_keys()."""
     if not files:
         yield
+        truth_path(trace).unlink(missing_ok=True)
         return
     with TruthWriter(trace) as truth:
         truth.add_answer_keys(files)
+        truth.complete()
         yield
 
 

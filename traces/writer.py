@@ -43,6 +43,7 @@ class ParquetFileWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._metadata: dict[bytes, bytes] = {}
+        self._complete = False
 
     def __enter__(self) -> ParquetFileWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
@@ -79,16 +80,28 @@ class ParquetFileWriter:
     ) -> None:
         try:
             if kind is None:
-                self._flush()
-                self._writer.add_key_value_metadata(self._metadata)
-            self._writer.close()
-            if kind is None:
+                self.complete()
                 self._temporary.replace(self.path)
+            else:
+                self._writer.close()
         except OSError as failure:
             if kind is None:
                 raise self._cannot(failure) from failure
         finally:
             self._temporary.unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Write all that is to be written; what is left to the end of the block is to give the
+        file its name. For files that appear together or not at all."""
+        if self._complete:
+            return
+        try:
+            self._flush()
+            self._writer.add_key_value_metadata(self._metadata)
+            self._writer.close()
+        except OSError as error:
+            raise self._cannot(error) from error
+        self._complete = True
 
     def _flush(self) -> None:
         if not self._pending:

@@ -47,6 +47,7 @@ const std::string kStarted = "12000000002 exec 7/7 path=/bin/a pid=1 b\n";
 
 struct Parsed {
     std::string rows;
+    std::string mapped;
     ImportStats stats;
 };
 Parsed parse(const std::string& text, std::size_t chunk = 1 << 20) {
@@ -54,7 +55,27 @@ Parsed parse(const std::string& text, std::size_t chunk = 1 << 20) {
     for (std::size_t i = 0; i < text.size(); i += chunk)
         parser.feed(std::string_view(text).substr(i, chunk));
     parser.finish();
-    return {trace_rows::text(parser.table()), parser.stats()};
+    return {trace_rows::text(parser.table()), trace_rows::named_text(parser.mapped().take()),
+            parser.stats()};
+}
+std::string exit_mmap(int ns, int pid, int tid) {
+    return at(ns, pid, tid, "mmap:exit_mmap: mt_mod 0xffff888118c5c500, DESTROY");
+}
+std::string exits(int ns, int pid, int tid) {
+    return at(ns, pid, tid, "sched:sched_process_exit: comm=a pid=" + std::to_string(tid));
+}
+std::string new_task(int ns, int pid, int child, const std::string& flags) {
+    return at(ns, pid, pid,
+              "task:task_newtask: pid=" + std::to_string(child) + " comm=a clone_flags=" + flags +
+                  " oom_score_adj=0");
+}
+std::string exec(int ns, int pid, bool exit_mmap_of_old) {
+    return enter(ns, pid, pid, 59, "1, 2, 3, 4, 5, 6") +
+           (exit_mmap_of_old ? exit_mmap(ns + 1, pid, pid) : "") +
+           at(ns + 2, pid, pid,
+              "PERF_RECORD_COMM exec: b:" + std::to_string(pid) + "/" + std::to_string(pid)) +
+           at(ns + 3, pid, pid, "sched:sched_process_exec: filename=/bin/b pid=8 old_pid=8") +
+           leave(ns + 4, pid, pid, 59, "0");
 }
 std::string rows_after_start(const std::string& text) {
     const std::string rows = parse(start() + text).rows;
@@ -198,6 +219,106 @@ TEST_CASE("perf: threads belong to their parent's group; exits are per task") {
         "12000000010 fork 7/7 flags=0x3d0f00 child=7 child_tid=9\n"
         "12000000011 exit 7/9\n"
         "12000000012 exit_mmap 7/7\n");
+}
+
+// ---- the end of an address space ----
+
+TEST_CASE("perf: an exit_mmap belongs to the process that used the address space last") {
+    // A vfork child shares its parent's until it execs or exits; whoever goes last ends it.
+    CHECK(rows_after_start(new_task(10, 7, 8, "4100") + exec(11, 8, false) + exits(20, 7, 7) +
+                           exit_mmap(21, 7, 7) + exits(22, 8, 8) + exit_mmap(23, 8, 8)) ==
+          "12000000010 fork 7/7 flags=0x4100 child=8 child_tid=8\n"
+          "12000000013 exec 8/8 path=/bin/b\n"
+          "12000000020 exit 7/7\n"
+          "12000000021 exit_mmap 7/7\n"
+          "12000000022 exit 8/8\n"
+          "12000000023 exit_mmap 8/8\n");
+    CHECK(rows_after_start(new_task(10, 7, 8, "4100") + exits(20, 7, 7) + exec(21, 8, true)) ==
+          "12000000010 fork 7/7 flags=0x4100 child=8 child_tid=8\n"
+          "12000000020 exit 7/7\n"
+          "12000000022 exit_mmap 8/8\n"
+          "12000000023 exec 8/8 path=/bin/b\n");
+}
+
+TEST_CASE("perf: an address space that another task held to its end is its own process's") {
+    const std::string forked = new_task(10, 7, 8, "1200000") + new_task(11, 7, 9, "1200000");
+    const std::string rows =
+        "12000000010 fork 7/7 flags=0x1200000 child=8 child_tid=8\n"
+        "12000000011 fork 7/7 flags=0x1200000 child=9 child_tid=9\n";
+    // 9 reads /proc/8/maps while 8 exits, and goes on.
+    const Parsed reader =
+        parse(start() + forked + exits(12, 8, 8) + exit_mmap(13, 9, 9) +
+              enter(14, 9, 9, 12, "0, 0, 0, 0, 0, 0") + exits(15, 9, 9) + exit_mmap(16, 9, 9));
+    CHECK(reader.rows == kStarted + rows +
+                             "12000000012 exit 8/8\n"
+                             "12000000013 exit_mmap 8/8\n"
+                             "12000000015 exit 9/9\n"
+                             "12000000016 exit_mmap 9/9\n");
+    // The same after an exec: what 8 had before.
+    CHECK(rows_after_start(forked + exec(12, 8, false) + exit_mmap(20, 9, 9) +
+                           fault(21, 9, 9, "0x5000", "0x4")) ==
+          rows +
+              "12000000014 exec 8/8 path=/bin/b\n"
+              "12000000020 exit_mmap 8/8\n"
+              "12000000021 fault 9/9 addr=0x5000 write=0 source=user present=0\n");
+    // Nobody of the trace has lost one.
+    const Parsed unknown = parse(start() + forked + exit_mmap(13, 9, 9) +
+                                 fault(14, 9, 9, "0x5000", "0x4") + exits(15, 8, 8));
+    CHECK(unknown.rows.find("exit_mmap") == std::string::npos);
+    CHECK(unknown.stats.dropped["exit_mmap_of_unknown_process"] == u64{1});
+    CHECK(unknown.stats.dropped["exit_mmap_not_seen"] == u64{1});
+}
+
+TEST_CASE("perf: before Linux 6.16 exit_mmap came first; an exit still has its row before it") {
+    CHECK(rows_after_start(new_task(10, 7, 8, "1200000") + exit_mmap(12, 8, 8) +
+                           fault(13, 7, 7, "0x5000", "0x4") + exits(14, 8, 8)) ==
+          "12000000010 fork 7/7 flags=0x1200000 child=8 child_tid=8\n"
+          "12000000012 exit 8/8\n"
+          "12000000012 exit_mmap 8/8\n"
+          "12000000013 fault 7/7 addr=0x5000 write=0 source=user present=0\n");
+}
+
+// ---- what calls and faults are reported to have made ----
+
+TEST_CASE("perf: a report carries the time and task of the row of its call") {
+    const Parsed parsed =
+        parse(start() + enter(10, 7, 7, 10, "10000, 1000, 1, 0, 0, 0") +  // mprotect
+              enter(11, 7, 9, 9, "0, 1000, 3, 22, ffffffff, 0") +  // mmap
+              mmap2(12, 7, 9, "[0x20000(0x3000) @ 0x20000 00:00 0 0]: rw-p //anon") +  // merged
+              leave(13, 7, 9, 9, "131072") +  //
+              mmap2(14, 7, 7, "[0x10000(0x1000) @ 0x10000 00:00 0 0]: r--p //anon") +  //
+              mmap2(15, 7, 7, "[0x11000(0x1000) @ 0x11000 00:00 0 0]: r--p //anon") +  //
+              leave(16, 7, 7, 10, "0") +  //
+              enter(17, 7, 7, 12, "40000, 0, 0, 0, 0, 0") +  // brk
+              mmap2(18, 7, 7, "[0x30000(0x10000) @ 0x30000 00:00 0 0]: rw-p [heap]") +  //
+              leave(19, 7, 7, 12, "262144") +  //
+              enter(20, 7, 7, 9, "0, 1000, 3, 22, ffffffff, 0") +  // failed
+              mmap2(21, 7, 7, "[0x50000(0x1000) @ 0x50000 00:00 0 0]: rw-p //anon") +  //
+              leave(22, 7, 7, 9, "-12") +  //
+              mmap2(23, 7, 7, "[0x60000(0x1000) @ 0x60000 00:00 0 0]: r-xp [uprobes]"));
+    CHECK(parsed.mapped ==
+          "time=12000000010 pid=7 tid=7 start=0x10000 end=0x11000\n"
+          "time=12000000010 pid=7 tid=7 start=0x11000 end=0x12000\n"
+          "time=12000000013 pid=7 tid=9 start=0x20000 end=0x23000\n"
+          "time=12000000017 pid=7 tid=7 start=0x30000 end=0x40000\n");
+}
+
+TEST_CASE("perf: a stack that grows is the last fault's, also inside a call; exec's are not told") {
+    const Parsed parsed = parse(
+        start() + fault(10, 7, 7, "0x7ffe0008", "0x6") + fault(11, 7, 9, "0x5000", "0x6") +
+        mmap2(12, 7, 7, "[0x7ffe0000(0x4000) @ 0x7ffe0000 00:00 0 0]: rw-p [stack]") +
+        enter(13, 7, 7, 237, "5000, 1000, 0, 7ffd0000, 1, 0") +
+        fault(14, 7, 7, "0x7ffd0008", "0x4", "kernel") +
+        mmap2(15, 7, 7, "[0x7ffd0000(0x14000) @ 0x7ffd0000 00:00 0 0]: rw-p [stack]") +
+        leave(16, 7, 7, 237, "0") +
+        mmap2(17, 7, 7, "[0x9000(0x1000) @ 0x9000 00:00 0 0]: rw-p //anon") +  // not where it was
+        enter(18, 7, 7, 59, "1, 2, 3, 4, 5, 6") + at(19, 7, 7, "PERF_RECORD_COMM exec: b:7/7") +
+        mmap2(20, 7, 7, "[0x10000(0x4000) @ 0 fe:00 5 0]: r--p /bin/sh") +
+        at(21, 7, 7, "sched:sched_process_exec: filename=/bin/sh pid=7 old_pid=7") +
+        leave(22, 7, 7, 59, "0"));
+    CHECK(parsed.mapped ==
+          "time=12000000010 pid=7 tid=7 start=0x7ffe0000 end=0x7ffe4000\n"
+          "time=12000000014 pid=7 tid=7 start=0x7ffd0000 end=0x7ffe4000\n");
 }
 
 TEST_CASE("perf: a task killed inside a call takes the call with it") {

@@ -79,23 +79,29 @@ TEST_CASE("forks, threads, and exits with and without the last task") {
     CHECK(rows_after_start(fork(10, 7, 8, "0xa2") + new_task(13, 7, 9, "3d0f00") +
                            at(14, 9, "sched_process_exit: comm=a pid=9 prio=120 group_dead=false") +
                            at(15, 8, "sched_process_exit: comm=a pid=8 prio=120 group_dead=true") +
-                           event(16, 8, "mm_exit", "mm=0xa2")) ==
+                           exit_mmap(16, 8, "0xa2")) ==
+          "11 dup_mmap 7/7\n"
           "12 fork 7/7 flags=0x1200000 child=8 child_tid=8\n"
           "13 fork 7/7 flags=0x3d0f00 child=7 child_tid=9\n"
           "14 exit 7/9\n"
           "15 exit 8/8\n"
-          "16 exit_mmap 8/8\n");
+          "16 unmap_vmas 8/8\n"
+          "17 free_pgtables 8/8\n"
+          "18 exit_mmap 8/8\n");
 }
 
 TEST_CASE("an exec tears down the old mm first, wherever its row would have been") {
     CHECK(rows_after_start(fork(10, 7, 8, "0xa2") + exec_from(13, 8, "0xa3") +
-                           event(15, 8, "mm_exit", "mm=0xa2") +
-                           vma_map(16, 8, "0xa3", "0x1000", "0x2000", "0x71", "0x0", "0xf1") +
-                           exec_to(17, 8, "/bin/b c")) ==
+                           exit_mmap(15, 8, "0xa2") +
+                           vma_map(18, 8, "0xa3", "0x1000", "0x2000", "0x71", "0x0", "0xf1") +
+                           exec_to(19, 8, "/bin/b c")) ==
+          "11 dup_mmap 7/7\n"
           "12 fork 7/7 flags=0x1200000 child=8 child_tid=8\n"
-          "15 exit_mmap 8/8\n"
-          "15 exec 8/8 path=/bin/b c\n"
-          "16 mapping 8/8 addr=0x1000 len=0x1000 offset=0x0 flags=0x2 vm_flags=0x71 prot=1 "
+          "15 unmap_vmas 8/8\n"
+          "16 free_pgtables 8/8\n"
+          "17 exit_mmap 8/8\n"
+          "17 exec 8/8 path=/bin/b c\n"
+          "18 mapping 8/8 addr=0x1000 len=0x1000 offset=0x0 flags=0x2 vm_flags=0x71 prot=1 "
           "file=1\n");
 }
 
@@ -113,7 +119,7 @@ TEST_CASE("the mm of a vfork child is its parent's until it execs") {
 
 TEST_CASE("exec's mappings: the placed stack, the trimmed image, the special ones") {
     const Parsed parsed =
-        parse(start() + exec_from(10, 7, "0xa2") + event(12, 7, "mm_exit", "mm=0xa1") +
+        parse(start() + exec_from(10, 7, "0xa2") + exit_mmap(11, 7, "0xa1") +
               vma_map(13, 7, "0xa2", "0xff000", "0x100000", "0x118173", "0xff") +
               vma_map(14, 7, "0xa2", "0x7000", "0x28000", "0x100173", "0xde") +
               vma_map(15, 7, "0xa2", "0x30000", "0x38000", "0x71", "0x0", "0xf1") +
@@ -126,8 +132,10 @@ TEST_CASE("exec's mappings: the placed stack, the trimmed image, the special one
               vma_map(24, 7, "0xa2", "0x60000", "0x61000", "0x100073", "0x60"));
     CHECK(parsed.rows ==
           kStarted +
-              "12 exit_mmap 7/7\n"
-              "12 exec 7/7 path=/bin/a\n"
+              "11 unmap_vmas 7/7\n"
+              "12 free_pgtables 7/7\n"
+              "13 exit_mmap 7/7\n"
+              "13 exec 7/7 path=/bin/a\n"
               "15 mapping 7/7 addr=0x7000 len=0x21000 offset=0xde000 flags=0x122 "
               "vm_flags=0x100173 prot=3 path=[stack]\n"
               "15 mapping 7/7 addr=0x30000 len=0x8000 offset=0x0 flags=0x2 vm_flags=0x71 prot=1 "
@@ -163,15 +171,17 @@ TEST_CASE("an exec that fails leaves no row, nor do the arguments it wrote") {
 TEST_CASE("a thread that execs goes on under the leader's number") {
     CHECK(rows_after_start(new_task(10, 7, 9, "3d0f00") + exec_from(11, 9, "0xa2") +
                            at(13, 7, "sched_process_exit: comm=a pid=7 prio=120 group_dead=false") +
-                           event(14, 7, "mm_exit", "mm=0xa1") +
-                           at(15, 7, "sched_process_exec: filename=/bin/b pid=7 old_pid=9") +
-                           at(16, 7, "sys_execve -> 0x0") +
-                           fault(17, 7, "0xa2", "0x5000", "0x40")) ==
+                           exit_mmap(14, 7, "0xa1") +
+                           at(17, 7, "sched_process_exec: filename=/bin/b pid=7 old_pid=9") +
+                           at(18, 7, "sys_execve -> 0x0") +
+                           fault(19, 7, "0xa2", "0x5000", "0x40")) ==
           "10 fork 7/7 flags=0x3d0f00 child=7 child_tid=9\n"
           "13 exit 7/7\n"
-          "14 exit_mmap 7/7\n"
-          "14 exec 7/7 path=/bin/b\n"
-          "17 fault 7/7 addr=0x5000 write=0 source=user\n");
+          "14 unmap_vmas 7/7\n"
+          "15 free_pgtables 7/7\n"
+          "16 exit_mmap 7/7\n"
+          "16 exec 7/7 path=/bin/b\n"
+          "19 fault 7/7 addr=0x5000 write=0 source=user\n");
 }
 
 // ---- system calls ----

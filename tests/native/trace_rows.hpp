@@ -37,6 +37,21 @@ inline std::string cell(const rmapreplay::Column& column, std::size_t row) {
     return out.str();
 }
 
+// Any table: "column=value .." per row, nulls left out.
+inline std::string named_text(const rmapreplay::Table& table) {
+    std::string out;
+    for (std::size_t row = 0; row < table.rows(); ++row) {
+        for (std::size_t i = 0; i < table.columns(); ++i) {
+            const rmapreplay::Column& column = table.column(i);
+            if (column.is_null(row)) continue;
+            out += (out.empty() || out.back() == '\n' ? "" : " ") + column.name() + "=" +
+                   cell(column, row);
+        }
+        out += "\n";
+    }
+    return out;
+}
+
 inline std::string text(rmapreplay::EventTable& events) {
     const rmapreplay::Table table = events.take();
     std::string out;

@@ -45,16 +45,19 @@ inline std::string new_task(int count, int parent, int child, const std::string&
               "task_newtask: pid=" + std::to_string(child) + " comm=a clone_flags=" + flags +
                   " oom_score_adj=0");
 }
+// The VMA that every mm here has: 0xba1 of 0xa1.
+inline std::string first_vma(const std::string& mm) { return "0xb" + mm.substr(2); }
 // dup_mmap() and the task it is for, from `count` to `count + 2`.
 inline std::string fork(int count, int parent, int child, const std::string& mm) {
     return event(count, parent, "mm_dup", "mm=" + mm + " oldmm=0xa1") +
+           event(count, parent, "vma_dup", "orig=0xba1 vma=" + first_vma(mm)) +
            event(count + 1, parent, "mm_dupx", "mm=" + mm + " ret=0") +
            new_task(count + 2, parent, child, "1200000");
 }
 inline std::string exec_from(int count, int tid, const std::string& mm) {
     return at(count, tid,
-              "vma_new: (create_init_stack_vma+0x62/0x310 <- vm_area_alloc) mm=" + mm + " vma=0xb" +
-                  mm.substr(2)) +
+              "vma_new: (create_init_stack_vma+0x62/0x310 <- vm_area_alloc) mm=" + mm +
+                  " vma=" + first_vma(mm)) +
            event(count + 1, tid, "mm_exec", "mm=" + mm);
 }
 inline std::string exec_to(int count, int tid, const std::string& name = "/bin/a") {
@@ -62,6 +65,23 @@ inline std::string exec_to(int count, int tid, const std::string& name = "/bin/a
     return at(count, tid,
               "sched_process_exec: filename=" + name + " pid=" + pid + " old_pid=" + pid) +
            at(count + 1, tid, "sys_execve -> 0x0");
+}
+inline std::string unlink_vma(int count, int tid, const std::string& mm, const std::string& vma) {
+    return event(count, tid, "av_unlink",
+                 "vma=" + vma + " mm=" + mm + " start=0x5000 end=0x9000 av=0x0");
+}
+inline std::string free_vma(int count, int tid, const std::string& mm, const std::string& vma) {
+    return event(count, tid, "vma_free", "vma=" + vma + " mm=" + mm + " start=0x5000 end=0x9000");
+}
+// exit_mmap() of an mm with its one VMA, from `count` to `count + 2`.
+inline std::string exit_mmap(int count, int tid, const std::string& mm) {
+    return event(count, tid, "mm_exit", "mm=" + mm) +
+           unlink_vma(count + 1, tid, mm, first_vma(mm)) +
+           free_vma(count + 2, tid, mm, first_vma(mm));
+}
+inline std::string exits(int count, int tid, const std::string& last = " group_dead=true") {
+    return at(count, tid,
+              "sched_process_exit: comm=a pid=" + std::to_string(tid) + " prio=120" + last);
 }
 // Launcher 5 starts process 7 with mm 0xa1, at 1..9.
 inline std::string start() {
@@ -74,31 +94,22 @@ inline const std::string kStarted = "6 exec 7/7 path=/bin/a\n";
 
 struct Parsed {
     std::string rows;
+    std::string mapped;
     std::string visits;
     std::string objects;
     std::string bursts;
     ImportStats stats;
 };
-inline std::string table_text(const Table& table) {
-    std::string out;
-    for (std::size_t row = 0; row < table.rows(); ++row) {
-        for (std::size_t i = 0; i < table.columns(); ++i) {
-            const Column& column = table.column(i);
-            if (column.is_null(row)) continue;
-            const std::string value = trace_rows::cell(column, row);
-            out += (out.empty() || out.back() == '\n' ? "" : " ") + column.name() + "=" + value;
-        }
-        out += "\n";
-    }
-    return out;
-}
 inline Parsed parse(const std::string& text, std::size_t chunk = 1 << 20) {
     TracefsParser parser;
     for (std::size_t i = 0; i < text.size(); i += chunk)
         parser.feed(std::string_view(text).substr(i, chunk));
     parser.finish();
-    return {trace_rows::text(parser.table()), table_text(parser.truth().take_visits()),
-            table_text(parser.truth().take_objects()), table_text(parser.truth().take_bursts()),
+    return {trace_rows::text(parser.table()),
+            trace_rows::named_text(parser.mapped().take()),
+            trace_rows::named_text(parser.truth().take_visits()),
+            trace_rows::named_text(parser.truth().take_objects()),
+            trace_rows::named_text(parser.truth().take_bursts()),
             parser.stats()};
 }
 

@@ -11,6 +11,7 @@ from typing import Final, cast
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
 from rmapreplay.traces.importers.base import Importer, ImportOptions, read_chunks
 from rmapreplay.traces.schema import Metadata
+from rmapreplay.traces.truth import truth_path
 
 # In the order in which formats are tried.
 _IMPORTERS: Final = {
@@ -58,7 +59,7 @@ def import_capture(
         out: Parquet file to make; its truth, if there is any, goes beside it (see truth.py).
         source_format: one of FORMATS, or auto.
         options: what the capture's text does not say.
-        force: replace `out` if it exists.
+        force: replace `out`, and its truth, if they exist.
 
     Raises:
         TraceFormatError: the source is not of the format, or damaged.
@@ -67,8 +68,9 @@ def import_capture(
     source, out = Path(source), Path(out)
     if source_format != "auto" and source_format not in FORMATS:
         raise RmapReplayError(f"no format {source_format!r}: one of auto, {', '.join(FORMATS)}")
-    if out.exists() and not force:
-        raise RmapReplayError(f"{out}: exists already")
+    for file in (out, truth_path(out)):
+        if file.exists() and not force:
+            raise RmapReplayError(f"{file}: exists already")
     chosen = detect(source) if source_format == "auto" else importer(source_format)
     return chosen.run(source, out, options or ImportOptions())
 

@@ -4,7 +4,7 @@ rows and counts into a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -138,10 +138,11 @@ def import_text(
     source: Path,
     out: Path,
     options: ImportOptions,
-    lacks: Sequence[str] = (),
+    finish: Callable[[], Metadata] = dict,
 ) -> Metadata:
-    """Run a text file through `parser` into the trace `out`; see Importer.run(). `lacks` names
-    what a capture by this tool never has."""
+    """Run a text file through `parser` into the trace `out`; see Importer.run(). `finish` is called
+    when the parser has finished and before the trace is there under its name; what it returns is
+    added to the metadata."""
     done = 0
     with TraceWriter(out) as writer:
         for chunk in read_chunks(source):
@@ -157,7 +158,8 @@ def import_text(
         counts = count_metadata(parser)
         if parser.rows == 0:
             raise TraceFormatError(_nothing(tool, counts), path=source)
-        writer.metadata = base_metadata(tool, source, options) | counts | {"lacks": list(lacks)}
+        metadata = base_metadata(tool, source, options) | counts | {"lacks": []}
+        writer.metadata = metadata | finish()
     return writer.metadata
 
 

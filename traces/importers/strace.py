@@ -15,6 +15,7 @@ from rmapreplay.traces.truth import answer_keys
 _LINE: Final = re.compile(
     rb"^(\d+|\[pid +\d+\]) +\d+\.\d+ (\w+\(|<\.\.\. \w+ resumed>|\+\+\+ |--- )", re.MULTILINE
 )
+_LACKS: Final = ["faults", "mappings of exec", "exit_mmap"]
 
 
 class StraceImporter:
@@ -28,10 +29,5 @@ class StraceImporter:
     def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
         with answer_keys(out, options.truth):
             return import_text(
-                _native.StraceParser(),
-                self.name,
-                source,
-                out,
-                options,
-                lacks=["faults", "mappings of exec", "exit_mmap"],
+                _native.StraceParser(), self.name, source, out, options, lambda: {"lacks": _LACKS}
             )

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rmapreplay import _native
 from rmapreplay.traces.importers.base import ImportOptions, import_text
+from rmapreplay.traces.importers.truth_tap import TruthTap
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.snapshots import SnapshotArchive
 from rmapreplay.traces.truth import TruthWriter
@@ -19,7 +20,18 @@ from rmapreplay.traces.truth import TruthWriter
 _HEAD: Final = re.compile(
     rb"^# tracer: \w+$|^.{16}-\d+ +(\( *[\d-]+\) +)?\[\d+\] .*?\d: \w+[:(]", re.MULTILINE
 )
-_BATCH_ROWS: Final = 1 << 16
+_KINDS: Final = {
+    "visit": "take_visits",
+    "object": "take_objects",
+    "mapped": "take_mapped",
+    "burst": "take_bursts",
+}
+_TEARDOWN: Final = {
+    "unmap_vmas": "mm_exit",
+    "free_pgtables": "av_unlink",
+    "exit_mmap": "vma_free",
+}
+"""The rows of exit_mmap(), and the probe that tells of each."""
 
 
 class TracefsImporter:
@@ -34,56 +46,20 @@ class TracefsImporter:
         if options.kernel is None:
             options = replace(options, kernel=_kernel(options.truth))
         with TruthWriter(out) as truth:
-            parser = _TruthTap(_native.TracefsParser(), truth)
-            metadata = import_text(parser, self.name, source, out, options)
-            truth.sources.append(source.name)
-            truth.add_answer_keys(options.truth)
-        return metadata
+            native = _native.TracefsParser()
+            parser = TruthTap(native, truth, _KINDS)
 
+            def finish() -> Metadata:
+                truth.sources.append(source.name)
+                truth.add_answer_keys(options.truth)
+                truth.complete()
+                seen = parser.stats()["events"]
+                return {
+                    "teardown": [op for op, probe in _TEARDOWN.items() if probe in seen],
+                    "fault_orders": native.fault_orders,
+                }
 
-class _TruthTap:
-    """A tracefs parser whose answer key flows off by itself."""
-
-    def __init__(self, parser: Any, truth: TruthWriter) -> None:
-        self._parser = parser
-        self._truth = truth
-
-    def feed(self, chunk: bytes, /) -> None:
-        self._parser.feed(chunk)
-        if self._parser.truth_ready >= _BATCH_ROWS:
-            self._drain()
-
-    def finish(self) -> None:
-        self._parser.finish()
-        self._drain()
-
-    def take(self) -> Any:
-        return self._parser.take()
-
-    def stats(self) -> dict[str, Any]:
-        stats: dict[str, Any] = self._parser.stats()
-        return stats
-
-    @property
-    def ready(self) -> int:
-        return int(self._parser.ready)
-
-    @property
-    def rows(self) -> int:
-        return int(self._parser.rows)
-
-    @property
-    def first_time(self) -> int:
-        return int(self._parser.first_time)
-
-    @property
-    def last_time(self) -> int:
-        return int(self._parser.last_time)
-
-    def _drain(self) -> None:
-        self._truth.append("visit", self._parser.take_visits())
-        self._truth.append("object", self._parser.take_objects())
-        self._truth.append("burst", self._parser.take_bursts())
+            return import_text(parser, self.name, source, out, options, finish)
 
 
 def _kernel(answer_keys: Iterable[Path]) -> str | None:

@@ -9,15 +9,21 @@ void bind_tracefs(nb::module_& m) {
     using namespace rmapreplay;
     bind_importer<TracefsParser>(m, "TracefsParser", "Reads tracefs text with rmap probes.")
         .def_prop_ro(
-            "truth_ready", [](TracefsParser& parser) { return parser.truth().rows(); },
+            "truth_ready",
+            [](TracefsParser& parser) { return parser.truth().rows() + parser.mapped().rows(); },
             "How many rows the take_ functions of the truth would give in all.")
         .def(
             "take_visits", [](TracefsParser& p) { return wrap_table(p.truth().take_visits()); },
             "VMAs handed to recorded walks, as an Arrow struct array; see truth.py.")
         .def(
+            "take_mapped", [](TracefsParser& p) { return wrap_table(p.mapped().take()); },
+            "VMAs reported after calls and faults, likewise.")
+        .def(
             "take_objects", [](TracefsParser& p) { return wrap_table(p.truth().take_objects()); },
             "Objects allocated, freed, inserted and removed, likewise.")
         .def(
             "take_bursts", [](TracefsParser& p) { return wrap_table(p.truth().take_bursts()); },
-            "Bursts of walks, likewise.");
+            "Bursts of walks, likewise.")
+        .def_prop_ro("fault_orders", &TracefsParser::fault_orders,
+                     "Whether every folio that a fault made so far told its order.");
 }

@@ -104,7 +104,13 @@ void bind_traces(nb::module_& m) {
              "the name's code, 255 if there is none. Returns for each of them a byte per row, the "
              "code or 0 for null; or the first problem as (row, column, reason), where an empty "
              "reason stands for an unknown name.");
-    bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.");
+    bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.")
+        .def_prop_ro(
+            "truth_ready", [](PerfParser& parser) { return parser.mapped().rows(); },
+            "How many rows take_mapped() would give.")
+        .def(
+            "take_mapped", [](PerfParser& p) { return wrap_table(p.mapped().take()); },
+            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.");
     nb::class_<KmemParser>(m, "KmemParser", "Reads perf script text of slab allocations.")
         .def(nb::init<>())
         .def(

@@ -73,14 +73,19 @@ void History::new_task(i64 time, Task parent, i32 child_tid, u64 clone_flags) {
         child.known = true;
         child.threads = 1;
         child.shm = processes_[parent.pid].shm;
+        if (processes_[parent.pid].mm && (clone_flags & uapi::clone_vm) != 0) {
+            child.mm = processes_[parent.pid].mm;
+        }
         processes_[child_tid] = std::move(child);
         last_pid_ = -1;
     }
     threads_.erase(child_tid);
+    if (auto it = threads_.find(parent.tid); it != threads_.end()) settle_exit_mmap(it->second);
     push(event);
 }
 
 void History::task_exit(i64 time, Task task) {
+    Timeline::Place place = 0;
     if (auto it = threads_.find(task.tid); it != threads_.end()) {
         Thread& thread = it->second;
         if (thread.exec && thread.exec->committed()) {
@@ -91,26 +96,22 @@ void History::task_exit(i64 time, Task task) {
             }
             abandon(task, thread);
         }
+        if (thread.exit_mmap != 0) {
+            // Before Linux 6.16 sched_process_exit came after exit_mm().
+            place = thread.exit;
+            timeline_.fill(thread.exit_mmap, row(0, task, Op::exit_mmap));
+            if (processes_[task.pid].mm) processes_[task.pid].mm->ended = true;
+        }
         threads_.erase(it);
     }
     if (!known_or_dropped(task.pid)) return;
-    --processes_[task.pid].threads;
-    push(row(time, task, Op::exit));
-}
-
-void History::exit_mmap(i64 time, Task task) {
-    ExecWindow* exec = exec_window(task);
-    if (exec && exec->exit_mmap() != 0) {  // two in one exec: the first was not what it seemed
-        timeline_.cancel(exec->exit_mmap());
-        exec->hold_exit_mmap(0);
-        stats_.dropped.add("exit_mmap_repeated");
-    }
-    if (!known_or_dropped(task.pid)) return;
-    // In an exec this is the old address space if the exec succeeds, else the unfinished new one.
-    if (exec && !exec->committed()) {
-        exec->hold_exit_mmap(timeline_.reserve(time));
+    Process& process = processes_[task.pid];
+    if (--process.threads <= 0) leave_mm(task.pid, process);
+    const Event event = row(time, task, Op::exit);
+    if (place == 0) {
+        push(event);
     } else {
-        push(row(time, task, Op::exit_mmap));
+        timeline_.fill(place, event);
     }
 }
 
@@ -125,14 +126,14 @@ void History::fault(i64 time, Task task, u64 addr, u64 error_code, Source source
     event.write = (error_code & X86_PF_WRITE) != 0;
     event.present = (error_code & X86_PF_PROT) != 0;
     event.source = source;
-    if (source == Source::gup) {
-        auto it = threads_.find(task.tid);
-        if (it != threads_.end() && it->second.in_call && row_at(it->second.call) == RowAt::exit) {
-            it->second.after_call.push_back(event);
-            return;
-        }
+    Thread& thread = threads_[task.tid];
+    settle_exit_mmap(thread);
+    if (source == Source::gup && thread.in_call && row_at(thread.call) == RowAt::exit) {
+        thread.after_call.push_back(event);
+        return;
     }
-    push(event);
+    thread.fault = timeline_.push(event);
+    thread.fault_addr = event.addr;
 }
 
 // ---- system calls ----
@@ -146,10 +147,12 @@ void History::enter(i64 time, Task task, const Call& call) {
         ++stats_.unmatched_enters;
         abandon(task, thread);
     }
+    settle_exit_mmap(thread);
     thread.in_call = true;
     thread.pid = task.pid;
     thread.call = call;
     thread.has_mapping = false;
+    thread.reported.clear();
     if (is_exec(call.sys)) {
         thread.exec = std::make_unique<ExecWindow>();
         processes_[task.pid].exec_tid = task.tid;
@@ -160,6 +163,7 @@ void History::enter(i64 time, Task task, const Call& call) {
 
 void History::exit(i64 time, Task task, Sys sys, i64 result) {
     auto it = threads_.find(task.tid);
+    if (it != threads_.end()) settle_exit_mmap(it->second);
     if (it != threads_.end() && it->second.in_call && it->second.call.sys != sys) {
         ++stats_.unmatched_enters;
         abandon(task, it->second);
@@ -198,7 +202,7 @@ void History::finish_call(i64 time, Task task, Thread& thread, i64 result) {
         case RowAt::exit: {
             const bool made = call.sys == Sys::shmat ? describe_shmat(task, thread, result, event)
                                                      : describe_mmap(task, thread, result, event);
-            if (made) push(event);
+            if (made) timeline_.push(event, std::move(thread.reported));
             break;
         }
         case RowAt::enter: {
@@ -211,7 +215,7 @@ void History::finish_call(i64 time, Task task, Thread& thread, i64 result) {
             }
             if (!made) {
                 timeline_.cancel(place);
-            } else if (!timeline_.fill(place, event)) {
+            } else if (!timeline_.fill(place, event, std::move(thread.reported))) {
                 stats_.dropped.add("returned_too_late");
             }
             break;
@@ -284,95 +288,15 @@ void History::abandon(Task task, Thread& thread) {
     thread.in_call = false;
 }
 
-// ---- exec ----
-
-ExecWindow* History::exec_window(Task task) {
-    auto thread = threads_.find(task.tid);
-    if (thread != threads_.end() && thread->second.exec) return thread->second.exec.get();
-    // A thread that execs takes over the leader's tid (de_thread(), fs/exec.c).
-    auto process = processes_.find(task.pid);
-    if (process == processes_.end() || process->second.exec_tid == 0 || task.pid != task.tid) {
-        return nullptr;
-    }
-    auto from = threads_.find(process->second.exec_tid);
-    if (from == threads_.end() || !from->second.exec) return nullptr;
-    process->second.exec_tid = task.tid;
-    Thread moved = std::move(from->second);
-    threads_.erase(from);
-    Thread& to = threads_[task.tid];
-    to = std::move(moved);
-    return to.exec.get();
-}
-
-void History::comm_exec(i64 time, Task task) {
-    ExecWindow* exec = exec_window(task);
-    if (!exec) {
-        if (!known_sideband(task.pid)) return;
-        stats_.dropped.add("enter_of_exec");
-        Thread& thread = threads_[task.tid];
-        abandon(task, thread);
-        thread.in_call = true;
-        thread.pid = task.pid;
-        thread.call.sys = Sys::execve;
-        thread.exec = std::make_unique<ExecWindow>();
-        exec = thread.exec.get();
-    }
-    Process& process = processes_[task.pid];
-    process.known = true;
-    process.threads = 1;
-    process.shm.clear();
-    last_pid_ = -1;
-    if (exec->exit_mmap() != 0) timeline_.fill(exec->exit_mmap(), row(time, task, Op::exit_mmap));
-    exec->commit(timeline_.reserve(time));
-    for (Event& event : exec->take_held()) {
-        event.time = time;
-        push(event);
-    }
-}
-
-void History::exec_done(i64 time, Task task, std::string_view filename) {
-    ExecWindow* exec = exec_window(task);
-    if (!exec || !exec->committed() || exec->row() == 0) {
-        if (known_or_dropped(task.pid)) stats_.dropped.add("exec_without_comm");
-        return;
-    }
-    Event event = row(time, task, Op::exec);
-    event.path = out_.path(filename);
-    timeline_.fill(exec->row(), event);
-    exec->row_filled();
-}
-
-void History::finish_exec(Task task, Thread& thread, i64 result) {
-    const std::unique_ptr<ExecWindow> exec = std::move(thread.exec);
-    thread.in_call = false;
-    processes_[task.pid].exec_tid = 0;
-    if (!exec) return;
-    if (exec->committed()) {
-        if (exec->row() != 0) timeline_.fill(exec->row(), row(0, task, Op::exec));
-        return;
-    }
-    if (exec->exit_mmap() != 0) {
-        timeline_.cancel(exec->exit_mmap());
-        stats_.dropped.add("exit_mmap_of_failed_exec");
-    }
-    if (is_error(result)) {
-        stats_.dropped.add("failed_" + syscall_name(thread.call.sys) + "_" + errno_name(-result));
-    } else if (result == 0) {
-        stats_.dropped.add("exec_without_comm");
-    }
-}
+// ---- what is mapped ----
 
 void History::mapped(i64 time, Task task, const Mapping& mapping) {
     ExecWindow* exec = exec_window(task);
     if (exec && !exec->takes_mappings()) exec = nullptr;
     if (!exec && !known_sideband(task.pid)) return;
     if (!exec) {
-        auto it = threads_.find(task.tid);
-        if (it == threads_.end() || !it->second.in_call) return;
-        if (row_at(it->second.call) != RowAt::exit) return;
-        it->second.has_mapping = true;
-        it->second.mapping = mapping_row(mapping, out_);
-        it->second.identity.assign(mapping.identity);
+        const auto it = threads_.find(task.tid);
+        if (it != threads_.end()) reported(it->second, mapping);
         return;
     }
     Event event = mapping_row(mapping, out_);
@@ -395,8 +319,28 @@ void History::mapped(i64 time, Task task, const Mapping& mapping) {
     push(event);
 }
 
+// A VMA after a call that mapped it, or after the fault that made a stack grow.
+void History::reported(Thread& thread, const Mapping& mapping) {
+    settle_exit_mmap(thread);
+    if (!thread.in_call || !reports_vmas(thread.call)) {
+        const u64 page = thread.fault_addr - mapping.addr;
+        if (thread.fault == 0 || page >= mapping.len || !mapped_) return;
+        if (!timeline_.report(thread.fault, {mapping.addr, mapping.addr + mapping.len})) {
+            stats_.dropped.add("mapped_too_late");
+        }
+        return;
+    }
+    thread.reported.push_back({mapping.addr, mapping.addr + mapping.len});
+    if (row_at(thread.call) != RowAt::exit) return;
+    thread.has_mapping = true;
+    thread.mapping = mapping_row(mapping, out_);
+    thread.identity.assign(mapping.identity);
+}
+
 void History::finish() {
     for (auto& [tid, thread] : threads_) {
+        // Its exit would have come next.
+        timeline_.fill(thread.exit_mmap, row(0, {thread.pid, tid}, Op::exit_mmap));
         if (!thread.in_call) continue;
         ++stats_.unmatched_enters;
         abandon({thread.pid, tid}, thread);
@@ -404,6 +348,9 @@ void History::finish() {
     timeline_.finish();
     if (timeline_.abandoned() > 0) stats_.dropped.add("open_too_long", timeline_.abandoned());
     if (timeline_.went_back() > 0) stats_.dropped.add("time_went_back", timeline_.went_back());
+    if (exit_mmap_seen_ && !ended_.empty()) {
+        stats_.dropped.add("exit_mmap_not_seen", ended_.size());
+    }
     stats_.processes_alive = 0;
     for (const auto& [pid, process] : processes_) {
         if (process.known && process.threads > 0) ++stats_.processes_alive;

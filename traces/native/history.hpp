@@ -4,6 +4,7 @@
 // read the lines of their format and call this.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,7 +38,9 @@ struct ImportStats {
 
 class History {
   public:
-    explicit History(EventTable& out) : out_(out), timeline_(out) {}
+    // With `mapped`, what perf_event_mmap() reported of calls and faults goes there.
+    explicit History(EventTable& out, MappedTable* mapped = nullptr)
+        : out_(out), mapped_(mapped), timeline_(out, mapped, mapped ? kLinger : 0) {}
     History(const History&) = delete;
     History& operator=(const History&) = delete;
 
@@ -62,6 +65,14 @@ class History {
     const ImportStats& stats() const { return stats_; }
 
   private:
+    // A fault is reported to have grown the stack while it is handled, after its own event. Other
+    // tasks' rows may come in between, but not many.
+    static constexpr std::size_t kLinger = 4096;
+
+    // Processes share one if CLONE_VM made them. Its end may be seen before its last user's.
+    struct AddressSpace {
+        bool ended = false;
+    };
     struct Thread {
         bool in_call = false;
         i32 pid = 0;  // of the task in the call
@@ -71,12 +82,20 @@ class History {
         Event mapping;
         std::string identity;
         std::vector<Event> after_call;  // faults that need the mapping made by the call
+        Timeline::Reported reported;  // VMAs that the call made
+        Timeline::Place fault = 0;  // the last fault, and where
+        u64 fault_addr = 0;
+        // exit_mmap() by a task that is not known to have left the address space: rows of its exit
+        // and of the exit_mmap, until its next event tells whose end that was.
+        Timeline::Place exit = 0;
+        Timeline::Place exit_mmap = 0;
         std::unique_ptr<ExecWindow> exec;
     };
     struct Process {
         bool known = false;
         i32 threads = 0;
         i32 exec_tid = 0;  // the thread that is in execve
+        std::shared_ptr<AddressSpace> mm = std::make_shared<AddressSpace>();
         std::unordered_map<u64, u64> shm;  // shmat: address -> length
     };
 
@@ -90,15 +109,23 @@ class History {
     bool describe_shmat(Task task, Thread& thread, i64 result, Event& event);
     bool describe_shmdt(Task task, Thread& thread, Event& event);
     void finish_exec(Task task, Thread& thread, i64 result);
+    void reported(Thread& thread, const Mapping& mapping);
+    void leave_mm(i32 pid, Process& process);
+    bool take_ended(i32 pid);
+    void settle_exit_mmap(Thread& thread);
     void abandon(Task task, Thread& thread);
     void push(const Event& event) { timeline_.push(event); }
 
     EventTable& out_;
+    MappedTable* mapped_;
     Timeline timeline_;
     FileIds files_;
     ImportStats stats_;
     std::unordered_map<i32, Process> processes_;  // by pid
     std::unordered_map<i32, Thread> threads_;  // by tid, those with something to remember
+    // Processes that left an address space as its last users, and whose exit_mmap() is due.
+    std::deque<i32> ended_;
+    bool exit_mmap_seen_ = false;
     i32 last_pid_ = -1;  // known() of the last asked for
     bool last_known_ = false;
 };

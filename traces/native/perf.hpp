@@ -27,7 +27,7 @@ bool parse_perf_mapping(std::string_view body, Task& task, Mapping& mapping);
 
 class PerfParser {
   public:
-    PerfParser() : history_(table_) {}
+    PerfParser() : history_(table_, &mapped_) {}
     PerfParser(const PerfParser&) = delete;
     PerfParser& operator=(const PerfParser&) = delete;
 
@@ -40,6 +40,7 @@ class PerfParser {
         history_.finish();
     }
     EventTable& table() { return table_; }
+    MappedTable& mapped() { return mapped_; }
     const ImportStats& stats() const { return history_.stats(); }
 
   private:
@@ -56,6 +57,7 @@ class PerfParser {
 
     LineSplitter lines_;
     EventTable table_;
+    MappedTable mapped_;
     History history_;
 };
 

@@ -129,6 +129,17 @@ bool failed_with_effect(const Call& call, i64 error) {
     }
 }
 
+bool reports_vmas(const Call& call) {
+    switch (call.sys) {
+        case Sys::mmap:
+        case Sys::shmat:
+        case Sys::mprotect:
+        case Sys::pkey_mprotect:
+        case Sys::brk: return true;
+        default: return false;
+    }
+}
+
 void describe(const Call& call, i64 result, Event& event) {
     const auto& a = call.args;
     if (is_error(result)) event.error = static_cast<i32>(-result);

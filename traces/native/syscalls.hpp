@@ -62,6 +62,7 @@ inline constexpr u64 map_fixed = 0x10;
 inline constexpr u64 map_anonymous = 0x20;
 inline constexpr u64 map_growsdown = 0x100;
 inline constexpr u64 map_hugetlb = 0x40000;
+inline constexpr u64 clone_vm = 0x100;
 inline constexpr u64 clone_thread = 0x10000;
 inline constexpr u32 prot_read = 1;
 inline constexpr u32 prot_write = 2;
@@ -97,6 +98,10 @@ RowAt row_at(const Call& call);
 // munlock work up to the hole they meet, madvise passes over it, and mmap of shared huge pages has
 // made its VMA before it fails.
 bool failed_with_effect(const Call& call, i64 error);
+
+// Whether the kernel reports the VMAs that the call makes or changes (perf_event_mmap()). Such a call
+// touches no memory of its caller's, so that no fault's report comes in between.
+bool reports_vmas(const Call& call);
 
 // The row of a call that succeeded or failed_with_effect(); `result` as returned. Leaves time, task,
 // file and path alone. For mmap, munmap, mremap, mprotect, brk, madvise, m(un)lock(all), mbind and

@@ -6,13 +6,12 @@
 
 namespace rmapreplay {
 
-constexpr u64 kCloneVm = 0x100;  // include/uapi/linux/sched.h
-
 TracefsParser::TracefsParser() : seen_(kNoProbe) {}
 
 void TracefsParser::finish() {
     lines_.finish([this](std::string_view line) { this->line(line); });
     for (auto& [tid, thread] : threads_) {
+        if (thread.teardown.mm != 0) exit_mmap_done(tid, thread);
         if (thread.in_fault) {
             timeline_.cancel(thread.fault_place);
             stats_.dropped.add("fault_end_not_seen");
@@ -50,6 +49,9 @@ void TracefsParser::line(std::string_view text) {
     Thread& thread = this->thread(line.tid);
     if (const std::size_t probe = find_probe(line.event); probe != kNoProbe) {
         ++seen_[probe];
+        if (thread.teardown.mm != 0 && !in_exit_mmap(probe_at(probe))) {
+            exit_mmap_done(line.tid, thread);
+        }
         if (!use(probe_at(probe), line, thread)) stats_.dropped.add("malformed_line");
         return;
     }
@@ -60,6 +62,7 @@ void TracefsParser::line(std::string_view text) {
     }
     const Sys sys = syscall_by_name(line.event.substr(4));
     if (sys == Sys::none) return;  // recorded for its own sake; changes no mapping
+    if (thread.teardown.mm != 0) exit_mmap_done(line.tid, thread);
     i64 result = 0;
     if (line.body.starts_with("(")) {
         enter(line, thread, sys);
@@ -101,6 +104,8 @@ bool TracefsParser::use(Probe probe, const TracefsLine& line, Thread& thread) {
         case Probe::mm_dup: return mm_dup(line, thread);
         case Probe::mm_dupx: return mm_dup_done(line, thread);
         case Probe::mm_exit: return mm_exit(line, thread);
+        case Probe::fo_new: return new_folio(line, thread);
+        case Probe::fo_add: return mapped_again(line, thread);
         case Probe::ksmwalk: stats_.dropped.add("walk_of_ksm_folio"); return true;
         case Probe::other: return true;
         default: return probe_objects(probe, line, thread);
@@ -152,12 +157,13 @@ bool TracefsParser::new_task(const TracefsLine& line, Thread& parent) {
     if (!fields.ok() || !flags || child_tid <= 0) return false;
     const bool is_thread = (*flags & uapi::clone_thread) != 0;
     Thread& child = thread(child_tid);
+    if (child.teardown.mm != 0) exit_mmap_done(child_tid, child);
     child = {};  // the number may have been another's before
     if (!is_thread) processes_.erase(child_tid);
     if (line.tid == launcher_ && !is_thread) {
         processes_[child_tid].pid = child_tid;
         candidates_.push_back(child_tid);
-        child.pid = child_tid;
+        child.pid = child.last_pid = child_tid;
         return true;
     }
     if (!started_or_dropped(parent)) return true;
@@ -166,15 +172,19 @@ bool TracefsParser::new_task(const TracefsLine& line, Thread& parent) {
     event.flags = *flags;
     event.child_tid = child_tid;
     event.child = is_thread ? parent.pid : child_tid;
-    child.pid = event.child;
+    child.pid = child.last_pid = event.child;
     if (is_thread) {
         ++from.threads;
     } else {
+        if (parent.dup_place != 0 && (*flags & uapi::clone_vm) == 0) {
+            timeline_.fill(std::exchange(parent.dup_place, 0),
+                           row(0, parent.pid, line.tid, Op::dup_mmap));
+        }
         Process& process = processes_[child_tid];
         process.pid = child_tid;
         process.started = true;
         process.shm = processes_[parent.pid].shm;
-        process.mm = (*flags & kCloneVm) != 0 ? from.mm : std::exchange(parent.forked_mm, 0);
+        process.mm = (*flags & uapi::clone_vm) != 0 ? from.mm : std::exchange(parent.forked_mm, 0);
         if (TracefsMm* mm = mms_.by_serial(process.mm)) {
             if (mm->state == TracefsMm::State::forked) {
                 mm->state = TracefsMm::State::live;
@@ -206,18 +216,19 @@ bool TracefsParser::task_exit(const TracefsLine& line, Thread& thread) {
     // A thread's execve ends all others.
     if (process->exec && (last || process->exec->tid == line.tid)) finish_exec(*process);
     if (process->started) {
-        timeline_.push(row(line.time, pid, line.tid, Op::exit));
+        const Event event = row(line.time, pid, line.tid, Op::exit);
+        if (thread.exit_place == 0) {
+            timeline_.push(event);
+        } else {
+            timeline_.fill(std::exchange(thread.exit_place, 0), event);
+        }
     } else {
         stats_.dropped.add("before_first_exec");
     }
     if (!last) return true;
-    TracefsMm* mm = mms_.by_serial(process->mm);
+    const u32 mm = process->mm;
     processes_.erase(pid);
-    if (!mm || --mm->users == 0 || mm->pid != pid) return true;
-    // A process made with CLONE_VM goes on using it.
-    for (const auto& [other, user] : processes_) {
-        if (mms_.by_serial(user.mm) == mm) mm->pid = other;
-    }
+    leave_mm(mm, pid);
     return true;
 }
 

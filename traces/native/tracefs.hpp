@@ -23,6 +23,8 @@
 
 namespace rmapreplay {
 
+inline constexpr u64 kUserEnd = u64{1} << 47;  // as far as a trace's addresses go
+
 // The events the importer knows; all others are counted as dropped.
 enum class Probe : u8;
 
@@ -38,12 +40,28 @@ class TracefsParser {
     void finish();  // after the last chunk
     EventTable& table() { return table_; }
     TruthTables& truth() { return truth_; }
+    MappedTable& mapped() { return mapped_; }
+    // Whether every new anonymous folio of a fault told its order.
+    bool fault_orders() const { return new_folios_ > 0 && new_folios_ == orders_told_; }
     const ImportStats& stats() const { return stats_; }
 
   private:
+    // A VMA that the kernel reported, and its mm.
+    struct Reported {
+        u64 mm;
+        ReportedVma vma;
+    };
+    // An exit_mmap() in progress.
+    struct Teardown {
+        u32 mm = 0;  // serial, 0: none
+        bool unlinks = false;  // free_pgtables() has begun
+        u32 vmas = 0;  // taken off the reverse map and not yet freed
+        Timeline::Place end = 0;  // of its last row: the last VMA freed so far, 0: none yet
+    };
     // A task, traced or not.
     struct Thread {
         i32 pid = 0;  // thread group, 0: not traced
+        i32 last_pid = 0;  // the same, also after its exit
         bool in_call = false;
         Call call;
         Timeline::Place call_place = 0;
@@ -51,13 +69,19 @@ class TracefsParser {
         u64 map_start = 0;
         u64 map_end = 0;
         u32 do_mmap_file = 0;  // struct file as do_mmap() got it
+        std::vector<Reported> reported;  // VMAs of a call or fault whose row is still to come
         bool in_fault = false;
         Timeline::Place fault_place = 0;
         u64 fault_mm = 0;
         Event fault;
+        Timeline::Place swap_in_place = 0;  // 0: the fault found nothing in the swap cache
+        Event swap_in;
         u32 forked_mm = 0;   // serial of what dup_mmap() filled last
         bool in_dup = false;
+        Timeline::Place dup_place = 0;  // of its row, until the fork is known to succeed
         u64 unlinking = 0;   // VMA of the unlink_anon_vmas() in progress
+        Teardown teardown;
+        Timeline::Place exit_place = 0;  // of its exit, if exit_mmap() came first
     };
     // An execve past its point of no return.
     struct Exec {
@@ -102,19 +126,34 @@ class TracefsParser {
     void abandon_call(Thread& thread, std::string_view reason);
     bool mapped(const TracefsLine& line, Thread& thread);
     bool do_mmap(const TracefsLine& line, Thread& thread);
+    Timeline::Reported take_reported(Thread& thread);
+
+    // tracefs_faults.cpp
     bool fault_enter(const TracefsLine& line, Thread& thread);
     bool fault_exit(const TracefsLine& line, Thread& thread);
+    bool new_folio(const TracefsLine& line, Thread& thread);
+    bool mapped_again(const TracefsLine& line, Thread& thread);
+    Timeline::Reported grown(Thread& thread);
 
-    // tracefs_exec.cpp: execve, dup_mmap and exit_mmap
+    // tracefs_exec.cpp: execve
     bool mm_exec(const TracefsLine& line, Thread& thread);
     void place_exec(Process& process, i64 time);
     void exec_mapping(Process& process, Event event, u64 file);
     void push_stack(Process& process);
     bool exec_done(const TracefsLine& line);
     void finish_exec(Process& process);
+
+    // tracefs_mm.cpp: dup_mmap and exit_mmap
     bool mm_dup(const TracefsLine& line, Thread& thread);
     bool mm_dup_done(const TracefsLine& line, Thread& thread);
+    void cancel_dup(Thread& thread);
+    void leave_mm(u32 mm, i32 pid);
     bool mm_exit(const TracefsLine& line, Thread& thread);
+    void place_exits(const TracefsLine& line, Thread& thread, const TracefsMm& mm);
+    Event teardown_row(i64 time, i32 tid, const Thread& thread, Op op);
+    void exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u64 mm);
+    void exit_mmap_frees(const TracefsLine& line, Thread& thread, u32 mm);
+    void exit_mmap_done(i32 tid, Thread& thread);
 
     // tracefs_probes.cpp: the answer key
     bool probe_objects(Probe probe, const TracefsLine& line, Thread& thread);
@@ -123,13 +162,16 @@ class TracefsParser {
     LineSplitter lines_;
     EventTable table_;
     TruthTables truth_;
+    MappedTable mapped_;
     ImportStats stats_;
-    Timeline timeline_{table_};
+    Timeline timeline_{table_, &mapped_};
     TracefsMms mms_;
     TracefsObjects objects_{mms_, truth_, stats_.dropped};
     TracefsWalks walks_{timeline_, truth_, stats_.dropped};
 
     i64 now_ = 0;
+    u64 new_folios_ = 0;   // folio_add_new_anon_rmap() seen
+    u64 orders_told_ = 0;  // with the folio's flags
     std::vector<u64> seen_;  // by position in kProbeNames
     std::unordered_map<i32, Thread> threads_;
     i32 last_tid_ = -1;

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// System calls, what they map, and faults.
+// System calls, and what they map.
 #include "traces/native/tracefs.hpp"
 
 namespace rmapreplay {
 namespace {
 
-constexpr u64 kPageMask = ~u64{0xfff};
 constexpr u64 kPageShift = 12;
-constexpr u64 kUserEnd = u64{1} << 47;  // as far as a trace's addresses go
 
 // include/linux/mm.h
 constexpr u64 VM_GROWSDOWN = 0x100;
@@ -18,41 +16,10 @@ constexpr u64 VM_HUGETLB = 0x400000;
 // include/uapi/asm-generic/mman.h
 constexpr u64 MAP_LOCKED_ = 0x2000;
 constexpr u64 MAP_NORESERVE_ = 0x4000;
-// enum fault_flag and enum vm_fault_reason, include/linux/mm_types.h
-constexpr u64 FAULT_FLAG_WRITE = 0x1;
-constexpr u64 FAULT_FLAG_USER = 0x40;
-constexpr u64 FAULT_FLAG_REMOTE = 0x80;
-constexpr u64 VM_FAULT_OOM = 0x1;
-constexpr u64 VM_FAULT_SIGBUS = 0x2;
-constexpr u64 VM_FAULT_HWPOISON = 0x10 | 0x20;  // small and large
-constexpr u64 VM_FAULT_SIGSEGV = 0x40;
-constexpr u64 VM_FAULT_RETRY = 0x400;
-
-// Whether the call takes away what is mapped at the address. A split on the way has uprobe_mmap()
-// write breakpoints once more into what is about to go.
-bool unmaps(const Call& call, u64 addr) {
-    if (call.sys != Sys::munmap && call.sys != Sys::mremap) return false;
-    return addr >= call.args[0] && addr - call.args[0] < call.args[1];
-}
-
 bool is_exec(Sys sys) { return sys == Sys::execve || sys == Sys::execveat; }
 
 bool makes_task(Sys sys) {
     return sys == Sys::clone || sys == Sys::fork || sys == Sys::vfork || sys == Sys::clone3;
-}
-
-// Callers of handle_mm_fault() that are not an exception's handler.
-bool is_gup(std::string_view caller) {
-    return caller.find("get_user_pages") != std::string_view::npos ||
-           caller.starts_with("faultin_page") || caller.starts_with("fixup_user_fault");
-}
-
-std::string_view fault_error(u64 result) {
-    if ((result & VM_FAULT_OOM) != 0) return "failed_fault_oom";
-    if ((result & VM_FAULT_SIGBUS) != 0) return "failed_fault_sigbus";
-    if ((result & VM_FAULT_HWPOISON) != 0) return "failed_fault_hwpoison";
-    if ((result & VM_FAULT_SIGSEGV) != 0) return "failed_fault_sigsegv";
-    return {};
 }
 
 u64 map_flags(u64 vm_flags, bool has_file) {
@@ -87,6 +54,7 @@ void TracefsParser::enter(const TracefsLine& line, Thread& thread, Sys sys) {
     thread.call = call;
     thread.map_end = 0;
     thread.do_mmap_file = 0;
+    thread.reported.clear();
     if (row_at(call) == RowAt::enter) thread.call_place = timeline_.reserve(line.time);
 }
 
@@ -106,6 +74,9 @@ void TracefsParser::exit(const TracefsLine& line, Thread& thread, Sys sys, i64 r
     }
     thread.in_call = false;
     const Timeline::Place place = std::exchange(thread.call_place, 0);
+    Timeline::Reported reported;
+    if (reports_vmas(thread.call)) reported = take_reported(thread);
+    if (makes_task(sys)) cancel_dup(thread);
     if (is_error(result) && !failed_with_effect(thread.call, -result)) {
         stats_.dropped.add("failed_" + syscall_name(sys) + "_" + errno_name(-result));
         if (place) timeline_.cancel(place);
@@ -115,8 +86,8 @@ void TracefsParser::exit(const TracefsLine& line, Thread& thread, Sys sys, i64 r
     if (!make_call_row(thread, result, event) || !within_user_space(event)) {
         if (place) timeline_.cancel(place);
     } else if (place == 0) {
-        timeline_.push(event);
-    } else if (!timeline_.fill(place, event)) {
+        timeline_.push(event, std::move(reported));
+    } else if (!timeline_.fill(place, event, std::move(reported))) {
         stats_.dropped.add("returned_too_late");
     }
 }
@@ -178,17 +149,18 @@ bool TracefsParser::mapped(const TracefsLine& line, Thread& thread) {
     if (!fields.ok()) return false;
     const TracefsMm* mm = mms_.find(pointer);
     Process* process = this->process(thread);
-    if (!process || !mm || mm->state == TracefsMm::State::dead) {
+    if (!mm || mm->state == TracefsMm::State::dead) {
         stats_.dropped.add(process ? "before_first_exec" : "other_process");
         return true;
     }
-    const bool in_exec = process->exec && process->mm == mm->serial;
+    const bool in_exec = process && process->exec && process->mm == mm->serial;
     if (mm->state == TracefsMm::State::bprm) {
         // Room for long arguments; the length of the final stack tells as much.
         stats_.dropped.add("mapping_of_unplaced_stack");
         return true;
     }
     if (!in_exec) {  // state after an mmap, mprotect, brk or stack growth
+        thread.reported.push_back({pointer, {start, end}});
         thread.map_file = file_id(file);
         thread.map_start = start;
         thread.map_end = end;
@@ -207,6 +179,13 @@ bool TracefsParser::mapped(const TracefsLine& line, Thread& thread) {
     if (unplaced) stats_.dropped.add("mapping_of_unplaced_stack");
     if (!unplaced && within_user_space(event)) exec_mapping(*process, event, file);
     return true;
+}
+
+Timeline::Reported TracefsParser::take_reported(Thread& thread) {
+    Timeline::Reported taken;
+    for (const Reported& reported : thread.reported) taken.push_back(reported.vma);
+    thread.reported.clear();
+    return taken;
 }
 
 // The return of do_mmap(), still under mmap_lock: where an mmap row sits, before the faults of
@@ -236,95 +215,10 @@ bool TracefsParser::do_mmap(const TracefsLine& line, Thread& thread) {
     event.flags = flags;
     event.file = file_id(file);
     if (file != 0) event.offset = pgoff << kPageShift;
+    Timeline::Reported reported = take_reported(thread);
     if (!within_user_space(event)) return true;
-    timeline_.push(event);
+    timeline_.push(event, std::move(reported));
     if (thread.in_call && thread.call.sys == Sys::shmat) process.shm[address] = len;
-    return true;
-}
-
-// ---- faults ----
-
-bool TracefsParser::fault_enter(const TracefsLine& line, Thread& thread) {
-    Fields fields(line.body);
-    const u64 pointer = fields.number(" mm=");
-    const u64 addr = fields.number(" addr=");
-    const u64 flags = fields.number(" flags=");
-    if (!fields.ok()) return false;
-    if (thread.in_fault) {
-        timeline_.cancel(thread.fault_place);
-        thread.in_fault = false;
-        stats_.dropped.add("fault_end_not_seen");
-    }
-    const TracefsMm* mm = mms_.find(pointer);
-    const Process* process = this->process(thread);
-    if (mm && mm->state == TracefsMm::State::bprm) {
-        stats_.dropped.add("exec_stack_gup");  // execve writes the arguments
-        return true;
-    }
-    if (thread.in_call && unmaps(thread.call, addr)) {
-        stats_.dropped.add("fault_in_range_being_unmapped");
-        return true;
-    }
-    const bool unknown = process && process->started && process->mm == 0;
-    if (!unknown && (!mm || mm->state != TracefsMm::State::live)) {
-        stats_.dropped.add(process && !process->started ? "before_first_exec" : "other_process");
-        return true;
-    }
-    // uprobe_mmap() writes its breakpoints before do_mmap() returns.
-    if (thread.in_call && thread.call.sys == Sys::mmap && thread.call_place == 0) {
-        thread.call_place = timeline_.reserve(line.time);
-    }
-    if (addr >= kUserEnd) {
-        stats_.dropped.add("address_beyond_user_space");
-        return true;
-    }
-    thread.in_fault = true;
-    thread.fault_place = timeline_.reserve(line.time);
-    thread.fault_mm = pointer;
-    thread.fault = Event{};
-    thread.fault.op = Op::fault;
-    thread.fault.addr = addr & kPageMask;
-    thread.fault.write = (flags & FAULT_FLAG_WRITE) != 0;
-    thread.fault.source = (flags & FAULT_FLAG_USER) != 0     ? Source::user
-                          : (flags & FAULT_FLAG_REMOTE) != 0 ? Source::gup
-                                                             : Source::kernel;
-    return true;
-}
-
-bool TracefsParser::fault_exit(const TracefsLine& line, Thread& thread) {
-    if (!thread.in_fault) return true;  // dropped at its entry
-    thread.in_fault = false;
-    Fields fields(line.body);
-    const u64 result = fields.number(" ret=");
-    const std::string_view error = fault_error(result);
-    if (!fields.ok() || !error.empty() || (result & VM_FAULT_RETRY) != 0) {
-        timeline_.cancel(thread.fault_place);
-        if (fields.ok()) stats_.dropped.add(error.empty() ? "fault_retry" : error);
-        return fields.ok();
-    }
-    Event& event = thread.fault;
-    if (event.source == Source::kernel && is_gup(probe_symbol(line.body))) {
-        event.source = Source::gup;
-    }
-    Process* process = this->process(thread);
-    TracefsMm* mm = mms_.find(thread.fault_mm);
-    if (process && process->mm == 0 && event.source != Source::gup) {
-        // Exceptions happen in the task's own mm; its fork was not seen to make it.
-        if (!mm) mm = &mms_.create(thread.fault_mm, TracefsMm::State::live, process->pid);
-        process->mm = mm->serial;
-    }
-    if (process && mm && process->mm == mm->serial) {
-        event.pid = thread.pid;
-        event.tid = line.tid;
-    } else if (mm && mm->pid != 0) {  // process_vm_writev, ptrace and the like
-        event.pid = mm->pid;
-        event.tid = mm->pid;
-    } else {
-        timeline_.cancel(thread.fault_place);
-        stats_.dropped.add("other_process");
-        return true;
-    }
-    if (!timeline_.fill(thread.fault_place, event)) stats_.dropped.add("returned_too_late");
     return true;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// execve, fork's copy of the address space, and its end.
+// execve.
 #include "traces/native/scan.hpp"
 #include "traces/native/tracefs.hpp"
 
@@ -40,8 +40,10 @@ bool TracefsParser::mm_exec(const TracefsLine& line, Thread& thread) {
     if (process->exec) finish_exec(*process);
     process->exec = std::make_unique<Exec>();
     process->exec->tid = line.tid;
-    this->thread(process->pid).pid = process->pid;  // the number it goes on under
-    if (TracefsMm* old = mms_.by_serial(process->mm); old && --old->users == 0) {
+    Thread& leader = this->thread(process->pid);  // the number it goes on under
+    leader.pid = leader.last_pid = process->pid;
+    leave_mm(process->mm, process->pid);
+    if (const TracefsMm* old = mms_.by_serial(process->mm); old && old->users == 0) {
         process->exec->old_mm = old->serial;
     }
     process->mm = mm->serial;
@@ -126,60 +128,6 @@ void TracefsParser::finish_exec(Process& process) {
     }
     push_stack(process);
     process.exec.reset();
-}
-
-// ---- dup_mmap(), exit_mmap() ----
-
-bool TracefsParser::mm_dup(const TracefsLine& line, Thread& thread) {
-    Fields fields(line.body);
-    const u64 pointer = fields.number(" mm=");
-    if (!fields.ok()) return false;
-    const Process* process = this->process(thread);
-    if (!process || !process->started) {
-        mms_.forget(pointer);
-        return true;
-    }
-    thread.forked_mm = mms_.create(pointer, TracefsMm::State::forked, 0).serial;
-    thread.in_dup = true;
-    return true;
-}
-
-bool TracefsParser::mm_dup_done(const TracefsLine&, Thread& thread) {
-    thread.in_dup = false;
-    return true;
-}
-
-bool TracefsParser::mm_exit(const TracefsLine& line, Thread& thread) {
-    Fields fields(line.body);
-    TracefsMm* mm = mms_.find(fields.number(" mm="));
-    if (!fields.ok()) return false;
-    if (!mm || mm->state == TracefsMm::State::dead) {
-        stats_.dropped.add("other_process");
-        return true;
-    }
-    const TracefsMm::State before = std::exchange(mm->state, TracefsMm::State::dead);
-    if (before == TracefsMm::State::bprm || before == TracefsMm::State::forked) {
-        stats_.dropped.add(before == TracefsMm::State::bprm ? "exit_mmap_of_failed_exec"
-                                                            : "exit_mmap_of_failed_fork");
-        return true;
-    }
-    const bool own = thread.pid == mm->pid || thread.pid == 0;
-    Event event = row(line.time, mm->pid, own ? line.tid : mm->pid, Op::exit_mmap);
-    if (Process* process = this->process(thread);
-        process && process->exec && process->exec->old_mm == mm->serial) {
-        timeline_.push(event);
-        process->exec->old_mm = 0;
-        place_exec(*process, line.time);
-        return true;
-    }
-    auto owner = processes_.find(mm->pid);
-    if (owner != processes_.end() && owner->second.mm != mm->serial) {
-        // Somebody else held the old mm beyond the exec.
-        stats_.dropped.add("exit_mmap_after_exec");
-        return true;
-    }
-    timeline_.push(event);
-    return true;
 }
 
 }  // namespace rmapreplay

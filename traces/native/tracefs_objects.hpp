@@ -22,7 +22,8 @@ class TracefsObjects {
     void vma_alloc(i64 time, u64 vma, u32 mm);
     // vm_area_dup() in the same mm.
     void vma_dup(i64 time, u64 orig, u64 vma);
-    void vma_free(i64 time, u64 vma, u64 start, u64 end);
+    // Returns the serial of its mm, or 0 if the VMA is not known.
+    u32 vma_free(i64 time, u64 vma, u64 start, u64 end);
 
     // anon_rmap_tree_insert(). What is new in it has just been allocated.
     struct Insert {

@@ -47,7 +47,12 @@ enum class Probe : u8 {
     v_old,    // damon_folio_mkold_one()
     v_young,  // damon_folio_young_one()
     pvmw,     // page_vma_mapped_walk(), its return
-    ksmwalk,  // rmap_walk_ksm()
+    v_unmap_x,  // try_to_unmap_one(), its return
+    fo_rm,      // folio_remove_rmap_ptes()
+    ksmwalk,    // rmap_walk_ksm()
+    // Pages that faults map.
+    fo_new,  // folio_add_new_anon_rmap()
+    fo_add,  // folio_add_anon_rmap_ptes()
     other,
 };
 
@@ -85,10 +90,13 @@ inline constexpr std::string_view kProbeNames[] = {
     "v_old",
     "v_young",
     "pvmw",
+    "v_unmap_x",
+    "fo_rm",
     "ksmwalk",
+    "fo_new",
+    "fo_add",
     "sched_process_fork",
     "v_ref_x",
-    "v_unmap_x",
     "v_migr_x",
     "v_rmig_x",
     "v_young_x",
@@ -113,12 +121,9 @@ inline constexpr std::string_view kProbeNames[] = {
     "stk",
     "cpr",
     "mvpt",
-    "fo_new",
     "fo_move",
-    "fo_add",
-    "fo_rm",
 };
-static_assert(kProbeNames[static_cast<std::size_t>(Probe::ksmwalk)] == "ksmwalk");
+static_assert(kProbeNames[static_cast<std::size_t>(Probe::fo_add)] == "fo_add");
 
 inline constexpr std::size_t kNoProbe = std::size(kProbeNames);
 // Position in kProbeNames, or kNoProbe.
@@ -129,6 +134,19 @@ constexpr Probe probe_at(std::size_t position) {
                                                              : Probe::other;
 }
 
-constexpr bool is_walk_probe(Probe probe) { return probe >= Probe::walk && probe <= Probe::pvmw; }
+constexpr bool is_walk_probe(Probe probe) { return probe >= Probe::walk && probe <= Probe::fo_rm; }
+
+// What a task may be seen to do inside exit_mmap().
+constexpr bool in_exit_mmap(Probe probe) {
+    switch (probe) {
+        case Probe::av_unlink:
+        case Probe::avc_rm:
+        case Probe::av_free:
+        case Probe::vma_free:
+        case Probe::fo_rm:
+        case Probe::other: return true;
+        default: return false;
+    }
+}
 
 }  // namespace rmapreplay

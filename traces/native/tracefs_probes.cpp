@@ -8,9 +8,6 @@
 namespace rmapreplay {
 namespace {
 
-constexpr u64 kPageHead = 1u << 6;  // PG_head: only then _flags_1 holds the order
-constexpr u64 kOrderMask = 0xff;
-
 RmapOne rmap_one(Probe probe) {
     switch (probe) {
         case Probe::v_ref: return RmapOne::folio_referenced;
@@ -21,6 +18,16 @@ RmapOne rmap_one(Probe probe) {
         case Probe::v_young: return RmapOne::damon_young;
         default: return RmapOne::none;
     }
+}
+
+// Callers of vm_area_alloc() in execve: create_init_stack_vma() since Linux 6.16; bprm_mm_init()
+// before, or whatever the compiler has made it part of.
+bool makes_exec_stack(std::string_view caller) {
+    for (const char* name : {"create_init_stack_vma", "__bprm_mm_init", "bprm_mm_init",
+                             "alloc_bprm", "do_execveat_common", "kernel_execve"}) {
+        if (caller.starts_with(name)) return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -42,8 +49,7 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             const u64 flags = fields.number(" flags=");
             const u64 flags_1 = fields.number(" f1=");
             if (!fields.ok()) return false;
-            const u64 order = (flags & kPageHead) != 0 ? flags_1 & kOrderMask : 0;
-            walks_.begin(line.time, line.tid, static_cast<u8>(order));
+            walks_.begin(line.time, line.tid, flags, flags_1);
             return true;
         }
         case Probe::walkx: walks_.end(line.tid); return true;
@@ -60,6 +66,21 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             const u64 found = fields.number(" ret=");
             if (!fields.ok()) return false;
             walks_.page_checked(line.tid, vma, addr, found != 0);
+            return true;
+        }
+        case Probe::fo_rm: {
+            if (!walks_.in_walk(line.tid)) return true;  // most of them: pages that are unmapped
+            const u64 pages = fields.number(" n=");
+            const u64 vma = fields.number(" vma=");
+            if (!fields.ok()) return false;
+            walks_.removed(line.time, line.tid, vma, pages);
+            return true;
+        }
+        case Probe::v_unmap_x: {
+            const u64 vma = fields.number(" vma=");
+            const u64 success = fields.number(" ret=");
+            if (!fields.ok()) return false;
+            walks_.unmapped(line.time, line.tid, vma, success != 0);
             return true;
         }
         default: {
@@ -105,7 +126,13 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             objects_.avc_remove(line.time, avc, thread.unlinking == vma);
             return true;
         }
-        case Probe::av_unlink: thread.unlinking = fields.number(" vma="); return fields.ok();
+        case Probe::av_unlink: {
+            thread.unlinking = fields.number(" vma=");
+            const u64 mm = fields.number(" mm=");
+            if (!fields.ok()) return false;
+            exit_mmap_unlinks(line, thread, mm);
+            return true;
+        }
         case Probe::av_free: {
             const u64 anon_vma = fields.number(" av=");
             if (!fields.ok()) return false;
@@ -124,9 +151,7 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             if (!mm || mm->state == TracefsMm::State::dead) {
                 // The first VMA of an execve's new mm, if it is an mm of ours at all.
                 if (mm) mms_.forget(pointer);
-                if (thread.pid == 0 || probe_symbol(line.body) != "create_init_stack_vma") {
-                    return true;
-                }
+                if (thread.pid == 0 || !makes_exec_stack(probe_symbol(line.body))) return true;
                 mm = &mms_.create(pointer, TracefsMm::State::bprm, thread.pid);
             }
             objects_.vma_alloc(line.time, vma, mm->serial);
@@ -148,7 +173,8 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             const u64 start = fields.number(" start=");
             const u64 end = fields.number(" end=");
             if (!fields.ok()) return false;
-            objects_.vma_free(line.time, vma, start, end);
+            const u32 mm = objects_.vma_free(line.time, vma, start, end);
+            if (mm != 0) exit_mmap_frees(line, thread, mm);
             return true;
         }
         default: return true;

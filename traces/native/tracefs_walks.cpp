@@ -2,6 +2,29 @@
 #include "traces/native/tracefs_walks.hpp"
 
 namespace rmapreplay {
+namespace {
+
+constexpr u64 kPageSize = 4096;
+constexpr u64 kPmdSize = u64{1} << 21;
+
+// enum pageflags, include/linux/page-flags.h
+constexpr u64 PG_swapcache = 1u << 10;
+constexpr u64 PG_swapbacked = 1u << 17;
+constexpr u64 PG_hwpoison = 1u << 20;
+
+// Whether try_to_unmap_one() leaves swap entries. Of lazily freed pages (MADV_FREE) it leaves
+// nothing, of poisoned ones outside the swap cache what kills whoever comes across it.
+bool swaps_out(u64 flags) {
+    if ((flags & PG_swapbacked) == 0) return false;
+    return (flags & PG_hwpoison) == 0 || (flags & PG_swapcache) != 0;
+}
+
+}  // namespace
+
+u8 folio_order(u64 flags, u64 flags_1) {
+    constexpr u64 PG_head = 1u << 6;  // only then _flags_1 holds the order
+    return (flags & PG_head) != 0 ? static_cast<u8>(flags_1 & 0xff) : u8{0};
+}
 
 TracefsWalks::Walk* TracefsWalks::of(i32 tid) {
     if (tid == last_tid_) return last_;
@@ -11,13 +34,14 @@ TracefsWalks::Walk* TracefsWalks::of(i32 tid) {
     return last_;
 }
 
-void TracefsWalks::begin(i64 time, i32 tid, u8 order) {
+void TracefsWalks::begin(i64 time, i32 tid, u64 flags, u64 flags_1) {
     if (Walk* before = of(tid)) drop(*before, "walk_end_not_seen");
     open_[tid] = first_ + walks_.size();
     Walk& walk = walks_.emplace_back();
     walk.time = time;
     walk.tid = tid;
-    walk.order = order;
+    walk.flags = flags;
+    walk.order = folio_order(flags, flags_1);
     walk.place = timeline_.reserve(time);
     last_tid_ = tid;
     last_ = &walk;
@@ -38,10 +62,52 @@ void TracefsWalks::visit(i32 tid, RmapOne one, u64 vma, const TracefsMm* mm, u64
 }
 
 void TracefsWalks::page_checked(i32 tid, u64 vma, u64 addr, bool found) {
+    Visit* visit = visited(of(tid), vma);
+    if (!visit) return;
+    visit->open = found;
+    if (!found) return;
+    visit->last_addr = addr;
+    if (visit->found++ == 0) visit->addr = addr;
+}
+
+// The VMA that the walk is at, if it is this one.
+TracefsWalks::Visit* TracefsWalks::visited(Walk* walk, u64 vma) {
+    if (!walk || walk->visits.empty() || walk->visits.back().vma != vma) return nullptr;
+    return &walk->visits.back();
+}
+
+void TracefsWalks::removed(i64 time, i32 tid, u64 vma, u64 pages) {
     Walk* walk = of(tid);
-    if (!walk || !found || walk->visits.empty() || walk->visits.back().vma != vma) return;
-    Visit& visit = walk->visits.back();
-    if (visit.found++ == 0) visit.addr = addr;
+    Visit* visit = visited(walk, vma);
+    if (!visit || !visit->open || walk->one != RmapOne::try_to_unmap) return;
+    take(time, *walk, *visit, pages * kPageSize);
+}
+
+// Linux 6.12 discards a lazily freed huge page whole (unmap_huge_pmd_locked()), which nothing but
+// success tells: had the page been split, more entries would have been looked at.
+void TracefsWalks::unmapped(i64 time, i32 tid, u64 vma, bool success) {
+    Walk* walk = of(tid);
+    Visit* visit = visited(walk, vma);
+    if (!visit || !visit->open || !success || walk->one != RmapOne::try_to_unmap) return;
+    visit->last_addr &= ~(kPmdSize - 1);
+    take(time, *walk, *visit, kPmdSize);
+}
+
+// Reclaim took the entries: a row of its own, whatever becomes of the walk's.
+void TracefsWalks::take(i64 time, const Walk& walk, Visit& visit, u64 len) {
+    visit.open = false;
+    if (!visit.mm || visit.mm->state != TracefsMm::State::live) {
+        dropped_.add("swap_out_of_other_process");
+        return;
+    }
+    Event row;
+    row.time = time;
+    row.op = swaps_out(walk.flags) ? Op::swap_out : Op::discard;
+    row.pid = visit.mm->pid;
+    row.tid = visit.mm->pid;
+    row.addr = visit.last_addr;
+    row.len = len;
+    timeline_.push(row);
 }
 
 // The row needs a mapping of the folio by which a replay finds it.

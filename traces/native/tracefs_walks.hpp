@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Recorded rmap walks of anonymous folios, put together from their probes: the walk row, and which
-// VMAs the kernel visited for it.
+// Recorded rmap walks of anonymous folios, put together from their probes: the walk row, which VMAs
+// the kernel visited for it, and which entries try_to_unmap() took.
 #pragma once
 
 #include <deque>
@@ -25,17 +25,26 @@ enum class RmapOne : u8 {
     damon_young,
 };
 
+// From a folio's flags and _flags_1.
+u8 folio_order(u64 flags, u64 flags_1);
+
 class TracefsWalks {
   public:
     TracefsWalks(Timeline& timeline, TruthTables& truth, Tally& dropped)
         : timeline_(timeline), truth_(truth), dropped_(dropped) {}
 
     // Of the walk that task `tid` is in; what belongs to no walk is counted and dropped.
-    void begin(i64 time, i32 tid, u8 order);
+    // `flags`, `flags_1`: the folio's.
+    void begin(i64 time, i32 tid, u64 flags, u64 flags_1);
     void iterated(i32 tid, bool more);  // the tree gave another interval, or none
     void visit(i32 tid, RmapOne one, u64 vma, const TracefsMm* mm, u64 start, u64 end);
     void page_checked(i32 tid, u64 vma, u64 addr, bool found);
+    // folio_remove_rmap_ptes(): the entries of the page found last are gone.
+    void removed(i64 time, i32 tid, u64 vma, u64 pages);
+    // The return of try_to_unmap_one().
+    void unmapped(i64 time, i32 tid, u64 vma, bool success);
     void end(i32 tid);
+    bool in_walk(i32 tid) { return of(tid) != nullptr; }
     // Gives up the walks that are still open.
     void finish();
 
@@ -47,21 +56,26 @@ class TracefsWalks {
         u64 end;
         u32 found = 0;
         u64 addr = 0;  // where it was first found
+        u64 last_addr = 0;  // where it was last found
+        bool open = false;  // not known yet what became of that
     };
     struct Walk {
         i64 time = 0;
         i32 tid = 0;
+        u64 flags = 0;
         u8 order = 0;
         RmapOne one = RmapOne::none;
         bool exhausted = false;  // the tree gave all it had
-        bool done = false;       // ended or dropped
-        bool kept = false;       // has a row
+        bool done = false;  // ended or dropped
+        bool kept = false;  // has a row
         Timeline::Place place = 0;
         std::vector<Visit> visits;
     };
 
     Walk* of(i32 tid);
+    static Visit* visited(Walk* walk, u64 vma);
     bool make_row(const Walk& walk, Event& row);
+    void take(i64 time, const Walk& walk, Visit& visit, u64 len);
     void drop(Walk& walk, std::string_view reason);
     void write_visits(const Walk& walk);
     void drain();
@@ -70,7 +84,7 @@ class TracefsWalks {
     TruthTables& truth_;
     Tally& dropped_;
     std::deque<Walk> walks_;  // in order of their beginning, as their rows will be
-    u64 first_ = 0;           // number of walks_.front()
+    u64 first_ = 0;  // number of walks_.front()
     std::unordered_map<i32, u64> open_;  // tid -> number
     i32 last_tid_ = -1;
     Walk* last_ = nullptr;

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// execve, and the end of an address space.
+#include <algorithm>
+
+#include "traces/native/history.hpp"
+
+namespace rmapreplay {
+
+ExecWindow* History::exec_window(Task task) {
+    auto thread = threads_.find(task.tid);
+    if (thread != threads_.end() && thread->second.exec) return thread->second.exec.get();
+    // A thread that execs takes over the leader's tid (de_thread(), fs/exec.c).
+    auto process = processes_.find(task.pid);
+    if (process == processes_.end() || process->second.exec_tid == 0 || task.pid != task.tid) {
+        return nullptr;
+    }
+    auto from = threads_.find(process->second.exec_tid);
+    if (from == threads_.end() || !from->second.exec) return nullptr;
+    process->second.exec_tid = task.tid;
+    Thread moved = std::move(from->second);
+    threads_.erase(from);
+    Thread& to = threads_[task.tid];
+    to = std::move(moved);
+    return to.exec.get();
+}
+
+void History::comm_exec(i64 time, Task task) {
+    ExecWindow* exec = exec_window(task);
+    if (!exec) {
+        if (!known_sideband(task.pid)) return;
+        stats_.dropped.add("enter_of_exec");
+        Thread& thread = threads_[task.tid];
+        abandon(task, thread);
+        thread.in_call = true;
+        thread.pid = task.pid;
+        thread.call.sys = Sys::execve;
+        thread.exec = std::make_unique<ExecWindow>();
+        exec = thread.exec.get();
+    }
+    Process& process = processes_[task.pid];
+    if (exec->exit_mmap() != 0) {
+        timeline_.fill(exec->exit_mmap(), row(time, task, Op::exit_mmap));
+        if (process.mm) process.mm->ended = true;
+    }
+    if (process.known) leave_mm(task.pid, process);
+    process.mm = std::make_shared<AddressSpace>();
+    process.known = true;
+    process.threads = 1;
+    process.shm.clear();
+    last_pid_ = -1;
+    exec->commit(timeline_.reserve(time));
+    for (Event& event : exec->take_held()) {
+        event.time = time;
+        push(event);
+    }
+}
+
+void History::exec_done(i64 time, Task task, std::string_view filename) {
+    ExecWindow* exec = exec_window(task);
+    if (!exec || !exec->committed() || exec->row() == 0) {
+        if (known_or_dropped(task.pid)) stats_.dropped.add("exec_without_comm");
+        return;
+    }
+    Event event = row(time, task, Op::exec);
+    event.path = out_.path(filename);
+    timeline_.fill(exec->row(), event);
+    exec->row_filled();
+}
+
+void History::finish_exec(Task task, Thread& thread, i64 result) {
+    const std::unique_ptr<ExecWindow> exec = std::move(thread.exec);
+    thread.in_call = false;
+    processes_[task.pid].exec_tid = 0;
+    if (!exec) return;
+    if (exec->committed()) {
+        if (exec->row() != 0) timeline_.fill(exec->row(), row(0, task, Op::exec));
+        return;
+    }
+    if (exec->exit_mmap() != 0) {
+        timeline_.cancel(exec->exit_mmap());
+        stats_.dropped.add("exit_mmap_of_failed_exec");
+    }
+    if (is_error(result)) {
+        stats_.dropped.add("failed_" + syscall_name(thread.call.sys) + "_" + errno_name(-result));
+    } else if (result == 0) {
+        stats_.dropped.add("exec_without_comm");
+    }
+}
+
+// ---- the end of an address space ----
+
+void History::leave_mm(i32 pid, Process& process) {
+    if (!process.mm) return;
+    if (process.mm.use_count() == 1 && !process.mm->ended) ended_.push_back(pid);
+    process.mm.reset();
+}
+
+bool History::take_ended(i32 pid) {
+    const auto it = std::find(ended_.begin(), ended_.end(), pid);
+    if (it == ended_.end()) return false;
+    ended_.erase(it);
+    return true;
+}
+
+// The task goes on, so the address space it put an end to is not its own: it held a reference on
+// another's, as a reader of /proc/PID does. Whose, the event does not tell.
+void History::settle_exit_mmap(Thread& thread) {
+    if (thread.exit_mmap == 0) return;
+    timeline_.cancel(std::exchange(thread.exit, 0));
+    const Timeline::Place place = std::exchange(thread.exit_mmap, 0);
+    if (ended_.empty()) {
+        timeline_.cancel(place);
+        stats_.dropped.add("exit_mmap_of_unknown_process");
+        return;
+    }
+    const i32 pid = ended_.front();
+    ended_.pop_front();
+    timeline_.fill(place, row(0, {pid, pid}, Op::exit_mmap));
+}
+
+void History::exit_mmap(i64 time, Task task) {
+    ExecWindow* exec = exec_window(task);
+    if (exec && exec->exit_mmap() != 0) {  // two in one exec: the first was not what it seemed
+        timeline_.cancel(exec->exit_mmap());
+        exec->hold_exit_mmap(0);
+        stats_.dropped.add("exit_mmap_repeated");
+    }
+    if (!known_or_dropped(task.pid)) return;
+    exit_mmap_seen_ = true;
+    // In an exec this is the old address space if the exec succeeds, else the unfinished new one.
+    if (exec && !exec->committed()) {
+        exec->hold_exit_mmap(timeline_.reserve(time));
+        return;
+    }
+    if (take_ended(task.pid)) {
+        push(row(time, task, Op::exit_mmap));
+        return;
+    }
+    Thread& thread = threads_[task.tid];
+    settle_exit_mmap(thread);
+    thread.pid = task.pid;
+    thread.exit = timeline_.reserve(time);
+    thread.exit_mmap = timeline_.reserve(time);
+    if (processes_[task.pid].threads <= 0) settle_exit_mmap(thread);
+}
+
+}  // namespace rmapreplay
