@@ -3,12 +3,17 @@
 
 What is left out, so that an exact replay shows as exact (docs/check.md):
 
-- Objects of address spaces that no process came to use, of an exec or fork that failed: a trace has
-  no rows of them.
+- Objects of address spaces that no process came to use, of an exec or fork that failed, and visits
+  of their VMAs: a trace has no rows of them.
+- Visits of VMAs in an address space that is still being copied: a trace has it whole or not at all.
 
-What is added: since v7.3 anon_vma_fork() allocates an anon_vma and then an anon_vma_chain ahead of
-knowing whether it needs them. Of those it spares the probes show the first only, so the second is
-taken to live as long.
+What is added:
+
+- The end of an anon_vma that nothing needs any more, neither link nor descendant, and that was not
+  freed before the recording ended: KSM holds references of its own.
+- Since v7.3 anon_vma_fork() allocates an anon_vma and then an anon_vma_chain ahead of
+  knowing whether it needs them. Of those it spares the probes show the first only, so the second is
+  taken to live as long.
 """
 
 from __future__ import annotations
@@ -83,6 +88,29 @@ class Answers:
         ]
         return [*bursts, Moment("the end", self.rows.height, None, None)]
 
+    @cached_property
+    def visits(self) -> pl.DataFrame:
+        """What the kernel visited in recorded walks: walk, visit, pid, start, end, found."""
+        return (
+            self.truth.visits.join(
+                self.walks.select("walk", "row"), on="walk", maintain_order="left"
+            )
+            .join(self._copied, on="pid", how="left", maintain_order="left")
+            .filter(pl.col("pid").is_not_null(), pl.col("copied").fill_null(0) <= pl.col("row"))
+            .select("walk", "visit", "pid", "start", "end", "found")
+            .sort("walk", "visit")
+        )
+
+    @cached_property
+    def _copied(self) -> pl.DataFrame:
+        """Of each process that was forked (pid) the row by which it first had its address space."""
+        forks = self.rows.filter(pl.col("op").is_in(["fork", "dup_mmap"])).with_columns(
+            before=pl.col("row").shift(1).over("tid"), ahead=pl.col("op").shift(1).over("tid")
+        )
+        copied = pl.when(pl.col("ahead") == "dup_mmap").then("before").otherwise("row")
+        made = forks.filter(pl.col("op") == "fork", pl.col("child") != pl.col("pid"))
+        return made.group_by(pl.col("child").alias("pid")).agg(copied.min().alias("copied"))
+
     # ---- objects ----
 
     @cached_property
@@ -110,7 +138,7 @@ class Answers:
         is_spared = (pl.col("object") == "anon_vma") & pl.col("id").is_in(spared.implode())
         with_chain = seen.filter(is_spared).with_columns(object=pl.lit(AVC))
         return (
-            pl.concat([seen, with_chain])
+            pl.concat([seen, with_chain, self._unneeded])
             .sort("time", maintain_order=True)
             .select(
                 "time",
@@ -120,6 +148,24 @@ class Answers:
                 change,
             )
         )
+
+    @cached_property
+    def _unneeded(self) -> pl.DataFrame:
+        """Frees that are yet to come, of anon_vmas that nothing needs any more."""
+        anon_vmas = self.objects.filter(pl.col("object") == "anon_vma")
+        freed = anon_vmas.filter(pl.col("action") == "free").select("id", freed="time")
+        known = anon_vmas.filter(pl.col("action") == "alloc").join(freed, on="id", how="left")
+        ends = []
+        for left in known.filter(pl.col("freed").is_null()).iter_rows(named=True):
+            links = self._chains.filter(pl.col("anon_vma") == left["id"])
+            linked = links.group_by("id").agg(pl.col("action", "time").last())
+            members = known.filter(pl.col("root") == left["id"], pl.col("id") != left["id"])
+            needed = members["freed"].null_count() + (linked["action"] == "insert").sum()
+            if linked.height and not needed:
+                last = max([*linked["time"], *members["freed"]])
+                end = {"time": last, "object": "anon_vma", "action": "free", "id": left["id"]}
+                ends.append(end)
+        return pl.DataFrame(ends, schema=self.objects.schema)
 
     def links_before(self, time: int | None) -> pl.DataFrame:
         """The anon_vma_chains in trees before `time` (None: at the end): pid, start, end and id

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -82,7 +82,11 @@ class Playback:
         run.finish()
         self.watched = frame(run.native.watched())
         self.walks = frame(sink.table("walks"))
-        self.visits = frame(sink.table("visits"))
+        self.visits = _owned(frame(sink.table("visits")), run)
+        self.states = [
+            replace(state, links=_owned(state.links, run)) if state.links.height else state
+            for state in self.states
+        ]
         self.operations = frame(sink.table("operations"))
         self.summary = run.summary()
 
@@ -92,6 +96,15 @@ class Playback:
         for _ in _feed(run, self._trace, [row], DEFAULT_BATCH_SIZE):
             break
         return _state(run, sorted(set(pids)))
+
+
+def _owned(rows: pl.DataFrame, run: ModelRun) -> pl.DataFrame:
+    """Rows with the pid of the process that came to use their mm, for those made before its fork
+    row; 0 if none did."""
+    owners = frame(run.native.owners()).unique("mm", keep="last").rename({"pid": "owner"})
+    owned = rows.join(owners, on="mm", how="left", maintain_order="left")
+    pid = pl.when(pl.col("pid") == 0).then(pl.col("owner").fill_null(0)).otherwise("pid")
+    return owned.with_columns(pid.alias("pid")).drop("owner")
 
 
 def _feed(run: ModelRun, trace: Trace, stops: Sequence[int], batch_size: int) -> Iterable[int]:

@@ -112,9 +112,9 @@ def compare_walks(answers: Answers, playback: Playback, *, linked: bool) -> Walk
     kernel does, so visits must be the kernel's; else only what was found."""
     truth = answers.truth.visits
     recorded = answers.walks if not truth.is_empty() else answers.walks.clear()
-    kernel = _walks(truth.sort("walk", "visit"), "walk", "found")
+    kernel = _walks(answers.visits, "walk", "found")
     for walk, stopped in truth.group_by("walk").agg(pl.col("stopped").any()).iter_rows():
-        kernel[walk].stopped = stopped
+        kernel.setdefault(walk, Walk()).stopped = stopped
     rows = playback.walks.select("walk", pl.col("seq").alias("row"))
     visits = playback.visits.join(rows, on="walk", maintain_order="left")
     model = _walks(visits, "row", "hits")

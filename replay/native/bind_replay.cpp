@@ -119,7 +119,9 @@ void Replay::feed(nb::handle events) {
         nb::gil_scoped_release release;
         EventBatch batch(imported.columns, imported.rows);
         for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
-            machine_->apply(batch.decode(row));
+            const Event& event = batch.decode(row);
+            machine_->apply(event);
+            if (event.op == Op::fork) note_owner(event.child);
             if (row_ == watched_row_) note_watched();
         }
     });

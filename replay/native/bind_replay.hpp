@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "replay/native/machine.hpp"
@@ -55,6 +56,8 @@ class Replay {
     // Rows after which to note the VMA at an address.
     void watch(nanobind::handle rows);
     nanobind::object watched() const;
+    // Address spaces that fork gave to a process, so far.
+    nanobind::object owners() const;
 
   private:
     struct Watch {
@@ -64,6 +67,7 @@ class Replay {
         u64 start = 0, end = 0;  // of the VMA, once noted; none: 0
     };
     void note_watched();
+    void note_owner(i32 child);
     nanobind::list first_misses() const;
     nanobind::dict objects() const;
     nanobind::dict operations() const;
@@ -74,6 +78,7 @@ class Replay {
     std::vector<Watch> watches_;  // by row
     std::size_t next_watch_ = 0;
     u64 watched_row_ = ~u64{0};  // of the next one
+    std::vector<std::pair<u32, i32>> owners_;  // mm serial, pid
     Costs costs_;
     std::unique_ptr<RmapModel> model_;
     std::unique_ptr<ResultTables> tables_;

@@ -142,6 +142,22 @@ void Replay::note_watched() {
     watched_row_ = next_watch_ < watches_.size() ? watches_[next_watch_].row : ~u64{0};
 }
 
+void Replay::note_owner(i32 child) {
+    const Mm* mm = machine_->mm_of(child);
+    if (mm && mm->pid == child) owners_.emplace_back(mm->serial, child);
+}
+
+nb::object Replay::owners() const {
+    Table table;
+    auto& serials = table.add_column<u32>("mm");
+    auto& pids = table.add_column<i32>("pid");
+    for (const auto& [serial, pid] : owners_) {
+        serials.append(serial);
+        pids.append(pid);
+    }
+    return wrap_table(std::move(table));
+}
+
 nb::object Replay::watched() const {
     Table table;
     auto& starts = table.add_column<u64>("start");
@@ -174,6 +190,9 @@ void bind_state(nb::class_<Replay>& replay) {
         .def("watched", &Replay::watched,
              "What watch() asked for, in its order: start and end of the VMA; 0 if there was none, "
              "or the row is still to come.")
+        .def("owners", &Replay::owners,
+             "The address spaces that fork gave to a process: mm (serial) and pid. Until its fork "
+             "row one that dup_mmap made has pid 0 in every table.")
         .def("validate", &Replay::validate,
              "Recounts the machine and its model. Raises BrokenInvariant that names the first "
              "invariant found broken.")

@@ -40,6 +40,7 @@ def test_anon_vma_does_what_the_kernel_did(name: str) -> None:
     assert check.summary["objects"]["anon_vma_chain"]["inserts"]["expected"] > 600
     assert check.summary["links"]["moments"] > 1
     assert check.summary["vmas"]["snapshots"] > 8
+    assert check.summary["vmas"]["reports"] > 16
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

@@ -230,6 +230,36 @@ def test_a_walk_of_a_folio_that_the_model_does_not_have(
     assert summary["first_disagreement"]["category"] == "not_replayed"
 
 
+def forked_walk(write_rows: Callable[..., Path], path: Path, fork_first: bool) -> Path:
+    """A page that process 2 shares, walked before or after the rows of process 2's fork."""
+    fork = [
+        {"op": "dup_mmap", "pid": 1},
+        {"op": "fork", "pid": 1, "flags": 0, "child": 2, "child_tid": 2},
+    ]
+    walks = [{"op": "walk", "pid": 1, "addr": HEAP, "kind": "all"}]
+    fault = {"op": "fault", "pid": 1, "addr": HEAP, "write": True, "source": "user"}
+    # Between the two of fork the copy is there, but not yet any process that it belongs to.
+    later = [fork[0], *walks, fork[1]] if fork_first else [*walks, *fork]
+    return write_rows(path, [*exec_and_map(), fault, *later])
+
+
+@pytest.mark.parametrize("fork_first", [True, False])
+def test_visits_in_a_copy_that_is_not_complete_do_not_count(
+    write_rows: Callable[..., Path], tmp_path: Path, fork_first: bool
+) -> None:
+    trace = forked_walk(write_rows, tmp_path / "t.parquet", fork_first)
+    time = 4000 if fork_first else 3000
+    vma = {"time": time, "walk": 0, "start": HEAP, "end": HEAP + 4 * PAGE, "stopped": False}
+    parent = {**vma, "visit": 0, "pid": 1, "found": 1}
+    child = {**vma, "visit": 1, "pid": 2, "found": 1}
+    nobody = {**vma, "visit": 2, "pid": None, "found": 0}
+    write_truth(trace, "visit", [parent, child, nobody])
+    assert rr.check(trace).summary["walks"]["exact"] == 1
+    # Once the copy is complete it does count.
+    write_truth(trace, "visit", [parent, nobody])
+    assert rr.check(trace).summary["walks"]["wrong"] == (1 if fork_first else 0)
+
+
 # ---- objects and links ----
 
 
@@ -328,6 +358,32 @@ def test_objects_of_address_spaces_never_used_do_not_count(doctored: Doctor) -> 
         return pl.concat([truth, ghost, gone])
 
     assert rr.check(doctored("forky", fail_an_exec)).exact
+
+
+def test_an_anon_vma_that_ksm_keeps_has_ended(doctored: Doctor) -> None:
+    """The last free of a root is not in the recording; the model has no reason to keep it."""
+
+    def keep(truth: pl.DataFrame) -> pl.DataFrame:
+        anon_vmas = truth.filter(pl.col("object") == "anon_vma", pl.col("action") == "alloc")
+        root = anon_vmas.filter(pl.col("id") == pl.col("root"))["id"][-1]
+        here = (pl.col("object") == "anon_vma") & (pl.col("id") == root)
+        return truth.filter(~(here & (pl.col("action") == "free")).fill_null(False))
+
+    assert rr.check(doctored("forky", keep)).exact
+
+    def keep_link_too(truth: pl.DataFrame) -> pl.DataFrame:
+        kept = keep(truth)
+        chains = kept.filter(pl.col("object") == "anon_vma_chain", pl.col("action") == "remove")
+        roots = truth.filter(pl.col("object") == "anon_vma", pl.col("action") == "alloc")
+        root = roots.filter(pl.col("id") == pl.col("root"))["id"][-1]
+        link = chains.filter(pl.col("anon_vma") == root)["id"][-1]
+        here = (pl.col("object") == "anon_vma_chain") & (pl.col("id") == link)
+        ends = pl.col("action").is_in(["remove", "free"])
+        return kept.filter(~(here & ends).fill_null(False))
+
+    live = rr.check(doctored("forky", keep_link_too)).summary["moments"][-1]["live"]
+    assert live["anon_vma"] == {"expected": 1, "got": 0}
+    assert live["anon_vma_chain"] == {"expected": 1, "got": 0}
 
 
 def test_a_spared_anon_vma_had_a_link_allocated_with_it() -> None:
