@@ -30,7 +30,7 @@ void Machine::State::do_exit(const Event& e) {
     }
     AddressSpace* mm = process->mm;
     if (--process->tasks == 0) drop_process(e.pid);
-    if (mm) mm_put(mm, e.pid);
+    mm_put(mm, e.pid);
 }
 
 void Machine::State::mm_put(AddressSpace* mm, i32 pid, u32 tasks) {
@@ -78,25 +78,15 @@ void Machine::State::do_teardown(const Event& e, ExitStep step) {
         anomaly(Anomaly::exit_unknown);  // no address space has an end without rows before it
 }
 
-// The oldest mm known by this process id that still has the step to do. If none is dying, the
-// process has its mm still, and a row that tells the loss of its last user comes later.
+// The oldest mm known by this process id that still has the step to do. If none is dying it is that
+// of a living process, which loses it by the exec whose row comes next, and has had its new one since
+// execve() began.
 AddressSpace* Machine::State::exiting_mm(i32 pid, ExitStep step) {
     for (const DyingMm& each : dying)
         if ((each.pid == pid || each.mm->pid == pid) && each.mm->exited < step) return each.mm;
-    Process* process = find_process(pid);
-    if (!process || !process->mm) return nullptr;
+    const Process* process = find_process(pid);
+    if (!process || process->mm->users != process->tasks) return nullptr;
     AddressSpace* mm = process->mm;
-    if (facts.kernel == Kernel::v6_12) {
-        // do_exit() of v6.12 calls exit_mm() before sched_process_exit, so exit rows too may stand
-        // behind the end of the mm, those of all its users.
-        for (Process& each : processes)
-            if (each.mm == mm) each.mm = nullptr;
-        mm->users = 0;
-        dying.push_back({pid, mm});
-        return mm;
-    }
-    // Its exec, whose new mm was there before the old one went.
-    if (mm->users != process->tasks) return nullptr;
     const Op row = op;
     begin_operation(Op::exec, pid);
     begin_exec(pid);

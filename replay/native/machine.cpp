@@ -57,9 +57,8 @@ Process* Machine::State::find_process(i32 pid) {
 
 Process* Machine::State::process_of(i32 pid) {
     Process* process = find_process(pid);
-    if (process && process->mm) return process;
-    anomaly(Anomaly::unknown_process);
-    return nullptr;
+    if (!process) anomaly(Anomaly::unknown_process);
+    return process;
 }
 
 AddressSpace* Machine::State::mm_of(i32 pid) {

@@ -45,10 +45,10 @@ void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpac
     if (const Process* stale = find_process(e.child)) {
         anomaly(Anomaly::fork_existing);
         AddressSpace* old = stale->mm;
-        if (old) old->users -= stale->tasks;
+        old->users -= stale->tasks;
         drop_process(e.child);
         // A process id is free only when the teardown is over.
-        if (old && !old->users) exit_mmap(old);
+        if (!old->users) exit_mmap(old);
         if (old == &parent) return;
     }
     AddressSpace* mm = &parent;
@@ -121,7 +121,7 @@ void Machine::State::begin_exec(i32 pid) {
     AddressSpace* mm = mm_alloc(pid);
     model.mm_init(*mm);
     Process* process = find_process(pid);
-    if (process && process->mm) {  // MMF_INIT_LEGACY_MASK: kept over execve()
+    if (process) {  // MMF_INIT_LEGACY_MASK: kept over execve()
         const AddressSpace& old = *process->mm;
         mm->thp_disabled = old.thp_disabled;
         mm->ksm_merge_any = old.ksm_merge_any;
@@ -181,9 +181,7 @@ void Machine::State::do_mapping(const Event& e) {
         fresh->users = 1;
         make_process(e.pid) = Process{fresh, 1};
     }
-    AddressSpace* const of_process = mm_of(e.pid);
-    if (!of_process) return;
-    AddressSpace& mm = *of_process;
+    AddressSpace& mm = *find_process(e.pid)->mm;
     const u64 end = e.addr + page_up(e.len);
     if (mm.exec_stack && e.special == Special::stack) {
         setup_arg_pages(mm, e.addr, end);

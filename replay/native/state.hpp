@@ -60,7 +60,7 @@ struct AddressSpace : Mm {
 };
 
 struct Process {
-    AddressSpace* mm = nullptr;  // null: gone, and the tasks' exit rows follow
+    AddressSpace* mm = nullptr;
     u32 tasks = 0;
     bool exec_begun = false;  // its old mm is going, its exec row follows
 };
@@ -127,7 +127,7 @@ struct Machine::State {
     void begin_operation(Op op, i32 pid);  // the ledger's page for the operation in progress
     void end_operation();                  // reports it if it changed the structures
     Process* find_process(i32 pid);
-    Process* process_of(i32 pid);  // with an mm; counts an anomaly if there is none
+    Process* process_of(i32 pid);  // counts an anomaly if there is none
     AddressSpace* mm_of(i32 pid);  // likewise
     AddressSpace* mm_mapping(i32 pid, u64 addr);  // a dying one if only that has the page
     Process& make_process(i32 pid);

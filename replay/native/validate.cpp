@@ -217,8 +217,7 @@ void Machine::State::validate() {
     Live live;
     std::unordered_map<const AddressSpace*, u32> users;
     for (const u32 slot : process_slot)
-        if (slot && processes[slot - 1].mm)
-            users[processes[slot - 1].mm] += processes[slot - 1].tasks;
+        if (slot) users[processes[slot - 1].mm] += processes[slot - 1].tasks;
     std::unordered_map<const AddressSpace*, u32> waiting;
     for (const DyingMm& each : dying) ++waiting[each.mm];
     for (const ForkedMm& each : forked) {

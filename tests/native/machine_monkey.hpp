@@ -108,7 +108,7 @@ class Monkey {
             case 19: return one_in(2) ? neighbours(pid) : away_and_home(pid);
             case 16:
             case 17: return fork(pid);
-            case 18: return one_in(3) ? exec(pid) : leave(pid);
+            case 18: return one_in(3) ? exec(pid) : put(exit(pid));
             case 20:
             case 21:
             case 22: return reclaim(pid, *mm);
@@ -401,16 +401,12 @@ class Monkey {
         const Mm* mm = mms[below(mms.size())];
         if (!has_process(mm) && mm->pid) put(event(step(), mm->pid));
     }
-    // Its rows may come before the row that tells why.
+    // An exec's old mm goes before the row of the exec.
     void rows_ahead(i32 pid) {
         if (teardown_ == Teardown::at_exit || one_in(2)) return;
         for (i32 other = 1; other <= kPids; ++other)
             if (other != pid && truth_.mm_of(other) == truth_.mm_of(pid)) return;
         for (u64 n = below(3); n > 0; --n) put(event(step(), pid));
-    }
-    void leave(i32 pid) {
-        if (kernel_ == Kernel::v6_12) rows_ahead(pid);
-        put(exit(pid));
     }
 
     // The copy that a fork makes before anybody sees the child. Not every fork succeeds.

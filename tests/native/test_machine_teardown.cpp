@@ -121,7 +121,7 @@ TEST_CASE("teardown: an anon_vma is reused only once its VMA is unlinked") {
 }
 
 TEST_CASE("teardown: an exec's old mm goes before its row; the new one was there before") {
-    for (Kernel kernel : {Kernel::v6_18, Kernel::v7_3}) {
+    for (Kernel kernel : {Kernel::v6_12, Kernel::v6_18, Kernel::v7_3}) {
         Replay r = started(Teardown::all, kernel);
         r.row(Op::unmap_vmas, 1);
         CHECK(live(r) == "3 3 3 2");
@@ -158,25 +158,6 @@ TEST_CASE("teardown: an exec's old mm that somebody else holds goes later, the o
     CHECK(live(r) == "1 1 1 1");
     r.machine->validate();
     CHECK(r.anomalies() == 0u);
-}
-
-TEST_CASE("teardown: before 6.16 exit rows come behind it, and exec's too") {
-    for (const Teardown teardown : {Teardown::vmas, Teardown::all}) {
-        Replay r = started(teardown, Kernel::v6_12);
-        r.fork(1, 1, kThread);
-        r.fork(1, 2, kVfork);
-        r.row(Op::exit_mmap, 1);
-        CHECK(live(r) == "0 0 0 0");
-        r.machine->validate();
-        r.exit(1);
-        r.exec(2);
-        r.exit(1);
-        CHECK(live(r) == "1 1 1 1");
-        r.machine->validate();
-        r.row(Op::exit_mmap, 2);
-        r.exit(2);
-        nothing_left(r);
-    }
 }
 
 TEST_CASE("teardown: the last of those who share an mm gives it its name; both are known") {
