@@ -45,7 +45,8 @@ def import_(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Answer key of the same run: *.kmem.txt.zst or *.aux.tar.zst. Repeatable.",
+            help="More for the answer key, of the same run: *.kmem.txt.zst or *.aux.tar.zst. "
+            "Repeatable.",
         ),
     ] = None,
     kernel: Annotated[
@@ -79,7 +80,9 @@ def import_(
 ) -> None:
     """Import a capture: perf script, tracefs or strace text becomes a trace.
 
-    What could not be used is counted by reason, in the trace's metadata and on standard error.
+    What the capture tells of the kernel's own doing goes into an answer key beside the trace,
+    OUT's name with .truth.parquet. What could not be used is counted by reason, in the trace's
+    metadata and on standard error.
     """
     from rmapreplay.traces.importers import ImportOptions, import_capture
 
@@ -104,12 +107,18 @@ def import_(
 
 def summary_lines(out: Path, metadata: Metadata) -> list[str]:
     """What an import met, for people."""
+    from rmapreplay.traces.truth import read_truth, truth_path
+
     rows, lines = metadata["rows"], metadata["lines"]
     size = out.stat().st_size
     text = [
         f"{out}: {rows} rows from {lines} lines of {metadata['tool']['from']} text, "
         f"{size / rows:.2f} bytes per row"
     ]
+    if truth_path(out).exists():
+        kinds = read_truth(out).metadata["rows"]
+        found = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n) or "nothing"
+        text.append(f"{truth_path(out)}: answer key with {found}")
     if metadata["lost"]:
         text.append(f"the capture lost {metadata['lost']} events")
     for what, n in metadata["unmatched"].items():

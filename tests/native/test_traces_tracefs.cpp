@@ -47,6 +47,16 @@ TEST_CASE("fields are found by name, in any order, and a missing one is noticed"
     CHECK(!fields.ok());
 }
 
+TEST_CASE("arguments of system calls are hexadecimal, with 0x or, in Linux 6.12, without") {
+    for (const char* text :
+         {"(addr: 0x7f10, len: 0x2000, prot: 3, file: 0x1f0 \"a, b\", off: 0x12)",
+          "(addr: 7f10, len: 2000, prot: 3, file: 1f0, off: 12)"}) {
+        Call call;
+        REQUIRE(parse_syscall_arguments(text, call));
+        CHECK(call.args == std::array<u64, 6>{0x7f10, 0x2000, 3, 0x1f0, 0x12, 0});
+    }
+}
+
 TEST_CASE("lines that do not parse, unknown events and lost events are counted") {
     const Parsed parsed =
         parse("# entries-in-buffer/entries-written: 30/37   #P:1\nCPU:1 [LOST 5 EVENTS]\nwhat\n" +
@@ -247,12 +257,13 @@ TEST_CASE("failed, unfinished, unmatched and unusable calls are counted") {
     const Parsed parsed =
         parse(start() + at(10, 7, "sys_munmap(addr: 0x5001, len: 0x1000)") +
               at(11, 7, "sys_munmap -> 0xffffffffffffffea") + at(12, 7, "sys_brk -> 0x1") +
-              at(13, 7, "sys_mseal(start: 0x5000, len: 0x1000, flags: 0)") +
-              at(14, 7, "sys_mseal -> 0x0") + at(15, 7, "sys_munmap(addr: 0x5000, len: 0x1000)") +
+              at(13, 7, "sys_map_shadow_stack(addr: 0, size: 0x1000, flags: 0)") +
+              at(14, 7, "sys_map_shadow_stack -> 0x5000") +
+              at(15, 7, "sys_munmap(addr: 0x5000, len: 0x1000)") +
               at(16, 7, "sched_process_exit: comm=a pid=7 prio=120 group_dead=true"));
     CHECK(parsed.rows == kStarted + "16 exit 7/7\n");
     CHECK(parsed.stats.dropped["failed_munmap_EINVAL"] == u64{1});
-    CHECK(parsed.stats.dropped["unusable_mseal"] == u64{1});
+    CHECK(parsed.stats.dropped["unusable_map_shadow_stack"] == u64{1});
     CHECK(parsed.stats.dropped["killed_in_syscall"] == u64{1});
     CHECK(parsed.stats.unmatched_exits == u64{1});
     CHECK(parsed.stats.syscalls["munmap"] == u64{2});

@@ -151,7 +151,7 @@ class TracefsParser {
     bool mm_exit(const TracefsLine& line, Thread& thread);
     void place_exits(const TracefsLine& line, Thread& thread, const TracefsMm& mm);
     Event teardown_row(i64 time, i32 tid, const Thread& thread, Op op);
-    void exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u64 mm);
+    void exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u32 mm);
     void exit_mmap_frees(const TracefsLine& line, Thread& thread, u32 mm);
     void exit_mmap_done(i32 tid, Thread& thread);
 

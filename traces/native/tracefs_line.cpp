@@ -93,8 +93,8 @@ bool parse_syscall_arguments(std::string_view body, Call& call) {
         std::string_view name;
         if (!scan.until(':', name)) return false;
         scan.spaces();
-        const bool hex = scan.skip("0x");
-        if (!scan.number(argument, hex ? 16 : 10)) return false;
+        scan.skip("0x");  // older kernels leave it out, newer ones up to 9
+        if (!scan.number(argument, 16)) return false;
         const std::size_t end = scan.rest().find(", ");
         if (end == std::string_view::npos) return scan.rest().ends_with(')');
         scan.skip(scan.rest().substr(0, end + 2));

@@ -65,7 +65,10 @@ bool TracefsParser::mm_exit(const TracefsLine& line, Thread& thread) {
         return true;
     }
     if (before == TracefsMm::State::forked) {
-        if (thread.forked_mm == mm->serial) cancel_dup(thread);
+        if (thread.forked_mm == mm->serial) {
+            cancel_dup(thread);
+            thread.in_dup = false;
+        }
         stats_.dropped.add("exit_mmap_of_failed_fork");
         return true;
     }
@@ -96,10 +99,9 @@ void TracefsParser::place_exits(const TracefsLine& line, Thread& thread, const T
 }
 
 // unlink_anon_vmas() of a VMA in free_pgtables(), which calls it for each.
-void TracefsParser::exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u64 pointer) {
+void TracefsParser::exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u32 mm) {
     Teardown& teardown = thread.teardown;
-    const TracefsMm* mm = mms_.find(pointer);
-    if (teardown.mm == 0 || !mm || mm->serial != teardown.mm) return;
+    if (teardown.mm == 0 || teardown.mm != mm) return;
     ++teardown.vmas;
     if (std::exchange(teardown.unlinks, true)) return;
     timeline_.push(teardown_row(line.time, line.tid, thread, Op::free_pgtables));
@@ -108,7 +110,7 @@ void TracefsParser::exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u
 // The row belongs where the last VMA is freed, which is known when as many are gone as there were.
 void TracefsParser::exit_mmap_frees(const TracefsLine& line, Thread& thread, u32 mm) {
     Teardown& teardown = thread.teardown;
-    if (teardown.mm != mm) return;
+    if (teardown.mm == 0 || teardown.mm != mm) return;
     if (teardown.end != 0) timeline_.cancel(teardown.end);
     teardown.end = timeline_.reserve(line.time);
     if (teardown.vmas > 0 && --teardown.vmas == 0) exit_mmap_done(line.tid, thread);

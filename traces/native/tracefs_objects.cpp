@@ -49,16 +49,15 @@ void TracefsObjects::vma_dup(i64 time, u64 orig, u64 vma) {
     if (auto it = vmas_.find(orig); it != vmas_.end()) vma_alloc(time, vma, it->second.mm);
 }
 
-u32 TracefsObjects::vma_free(i64 time, u64 vma, u64 start, u64 end) {
+void TracefsObjects::vma_free(i64 time, u64 vma, u64 start, u64 end) {
     auto it = vmas_.find(vma);
-    if (it == vmas_.end()) return 0;
+    if (it == vmas_.end()) return;
     TruthChange row = change(time, TruthObject::vm_area_struct, TruthAction::free, it->second.id);
     row.mm = it->second.mm;
     row.start = start;
     row.end = end;
     vmas_.erase(it);
     queue(row);
-    return row.mm;
 }
 
 // ---- anon_vma_chain ----

@@ -22,8 +22,12 @@ class TracefsObjects {
     void vma_alloc(i64 time, u64 vma, u32 mm);
     // vm_area_dup() in the same mm.
     void vma_dup(i64 time, u64 orig, u64 vma);
-    // Returns the serial of its mm, or 0 if the VMA is not known.
-    u32 vma_free(i64 time, u64 vma, u64 start, u64 end);
+    void vma_free(i64 time, u64 vma, u64 start, u64 end);
+    // Serial of a live VMA's mm; 0 if it is not known.
+    u32 mm_of(u64 vma) const {
+        const auto it = vmas_.find(vma);
+        return it == vmas_.end() ? 0 : it->second.mm;
+    }
 
     // anon_rmap_tree_insert(). What is new in it has just been allocated.
     struct Insert {

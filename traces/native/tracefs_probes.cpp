@@ -69,7 +69,6 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             return true;
         }
         case Probe::fo_rm: {
-            if (!walks_.in_walk(line.tid)) return true;  // most of them: pages that are unmapped
             const u64 pages = fields.number(" n=");
             const u64 vma = fields.number(" vma=");
             if (!fields.ok()) return false;
@@ -128,9 +127,8 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
         }
         case Probe::av_unlink: {
             thread.unlinking = fields.number(" vma=");
-            const u64 mm = fields.number(" mm=");
             if (!fields.ok()) return false;
-            exit_mmap_unlinks(line, thread, mm);
+            exit_mmap_unlinks(line, thread, objects_.mm_of(thread.unlinking));
             return true;
         }
         case Probe::av_free: {
@@ -173,8 +171,9 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             const u64 start = fields.number(" start=");
             const u64 end = fields.number(" end=");
             if (!fields.ok()) return false;
-            const u32 mm = objects_.vma_free(line.time, vma, start, end);
-            if (mm != 0) exit_mmap_frees(line, thread, mm);
+            const u32 mm = objects_.mm_of(vma);
+            objects_.vma_free(line.time, vma, start, end);
+            exit_mmap_frees(line, thread, mm);
             return true;
         }
         default: return true;

@@ -5,7 +5,8 @@ namespace rmapreplay {
 namespace {
 
 constexpr u64 kPageSize = 4096;
-constexpr u64 kPmdSize = u64{1} << 21;
+constexpr u8 kPmdOrder = 9;
+constexpr u64 kPmdSize = kPageSize << kPmdOrder;
 
 // enum pageflags, include/linux/page-flags.h
 constexpr u64 PG_swapcache = 1u << 10;
@@ -77,6 +78,7 @@ TracefsWalks::Visit* TracefsWalks::visited(Walk* walk, u64 vma) {
 }
 
 void TracefsWalks::removed(i64 time, i32 tid, u64 vma, u64 pages) {
+    removals_seen_ = true;
     Walk* walk = of(tid);
     Visit* visit = visited(walk, vma);
     if (!visit || !visit->open || walk->one != RmapOne::try_to_unmap) return;
@@ -89,6 +91,7 @@ void TracefsWalks::unmapped(i64 time, i32 tid, u64 vma, bool success) {
     Walk* walk = of(tid);
     Visit* visit = visited(walk, vma);
     if (!visit || !visit->open || !success || walk->one != RmapOne::try_to_unmap) return;
+    if (walk->order != kPmdOrder || !removals_seen_) return;
     visit->last_addr &= ~(kPmdSize - 1);
     take(time, *walk, *visit, kPmdSize);
 }

@@ -89,6 +89,7 @@ class TracefsWalks {
     i32 last_tid_ = -1;
     Walk* last_ = nullptr;
     u32 rows_ = 0;
+    bool removals_seen_ = false;  // of any page: the capture has the probe
 };
 
 }  // namespace rmapreplay
