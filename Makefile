@@ -13,12 +13,13 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
 SOURCES := $(shell find src traces replay rmap_models cli \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' \) 2>/dev/null)
-CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks -name '*.[ch]pp' 2>/dev/null)
+CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks \
+                 \( -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
 
 .PHONY: demo
 demo: $(VENV)/installed  ## replay a bundled trace under anon_vma and cow, and print what it cost
@@ -36,6 +37,8 @@ lint: $(VENV)/dev-tools $(VENV)/installed  ## ruff, mypy --strict and clang-form
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV) && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
+	cd $(VENV) && MYPYPATH=$(abspath tests/kernel) $(abspath $(BIN))/mypy \
+	  --config-file $(abspath pyproject.toml) $(wildcard $(abspath tests/kernel)/*.py)
 	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
 
 .PHONY: format
@@ -67,6 +70,29 @@ bench: $(VENV)/build-tools  ## time the core: medians, ratios, instructions per 
 	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null
 	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
 	@$(BIN)/python benchmarks/run.py $(BUILD)/bench/bench $(ROUNDS)
+
+.PHONY: kernel-truth
+kernel-truth: $(VENV)/installed kernel-tools  ## boot a kernel in QEMU, record workloads, check the model against them
+	@$(BIN)/python tests/kernel $(KERNEL_TRUTH)
+
+.PHONY: kernel-truth-smoke
+kernel-truth-smoke: $(VENV)/installed kernel-tools  ## the same with two small workloads; skips what cannot be had
+	@$(BIN)/python tests/kernel --smoke $(KERNEL_TRUTH)
+
+# KERNEL=bzImage MODULES=dir, or SUITE=name of Debian's; WORKLOADS=a,b; COMMAND='cmd ..'; OUT=dir;
+# ARGS=.. for all else (ARGS=--help).
+KERNEL_TRUTH = $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
+               $(if $(SUITE),--suite $(SUITE)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) \
+               $(if $(COMMAND),--command '$(COMMAND)') $(if $(OUT),--out $(OUT)) $(ARGS)
+
+# What Debian packages the machine lacks, where it can be installed; else the driver says what is
+# missing.
+.PHONY: kernel-tools
+kernel-tools:
+	@command -v qemu-system-x86_64 >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	{ echo "installing qemu-system-x86"; \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends qemu-system-x86; } \
+	  >/dev/null 2>&1 || echo "qemu-system-x86 could not be installed"; }
 
 .PHONY: clean
 clean:  ## remove everything that was built
