@@ -19,7 +19,7 @@ _TREE_COUNTERS: Final = {"inserts": ("insert", "avc_inserts"), "removes": ("remo
 _AT_RETURN: Final = ("mmap", "fork", "dup_mmap")
 _AT_ENTRY: Final = (
     *("munmap", "mremap", "mprotect", "brk", "madvise", "mlock", "munlock", "mlockall"),
-    *("munlockall", "mbind", "prctl"),
+    *("munlockall", "mbind", "mseal", "prctl"),
 )
 
 Pair = dict[str, int]

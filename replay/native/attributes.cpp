@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Calls that change what a range may do or how it is kept: mprotect, madvise, mlock, mbind, prctl
-// (mm/mprotect.c, madvise.c, mlock.c, mempolicy.c; Linux 7.3). Each walks the VMAs of its range and
+// Calls that change what a range may do or how it is kept: mprotect, madvise, mlock, mbind, mseal,
+// prctl (mm/mprotect.c, madvise.c, mlock.c, mempolicy.c, mseal.c; Linux 7.3). Each walks the VMAs of its range and
 // lets vma_modify() merge or split; what changes nothing does not even try.
 #include <algorithm>
 
@@ -231,6 +231,15 @@ void Machine::State::do_mbind(AddressSpace& mm, const Event& e) {
             vmg.policy = policy;
             vma_modify(vmg)->policy = policy;
         }
+        return true;
+    });
+}
+
+// __mseal_range(). What is sealed refuses to be unmapped, moved or protected otherwise: such calls
+// fail, and have no rows.
+void Machine::State::do_mseal(AddressSpace& mm, const Event& e) {
+    for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {
+        change_flags(mm, &vma, start, end, vma.flags | VM_SEALED);
         return true;
     });
 }

@@ -187,6 +187,7 @@ void Machine::State::apply(const Event& e) {
                         case Op::mlockall: do_mlockall(*mm, e.flags); break;
                         case Op::munlockall: do_mlockall(*mm, 0); break;
                         case Op::mbind: do_mbind(*mm, e); break;
+                        case Op::mseal: do_mseal(*mm, e); break;
                         case Op::prctl: do_prctl(*mm, e); break;
                         case Op::populate: do_populate(*mm, e); break;
                         case Op::swap_in: do_swap_in(*mm, e); break;

@@ -205,6 +205,7 @@ struct Machine::State {
     void do_mlock(AddressSpace& mm, u64 start, u64 len, u64 flags, bool failed);
     void do_mlockall(AddressSpace& mm, u64 flags);
     void do_mbind(AddressSpace& mm, const Event& e);
+    void do_mseal(AddressSpace& mm, const Event& e);
     void do_prctl(AddressSpace& mm, const Event& e);
     Vma* change_flags(AddressSpace& mm, Vma* vma, u64 start, u64 end, u64 flags);
 

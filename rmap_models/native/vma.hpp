@@ -49,6 +49,7 @@ inline constexpr u64 VM_MIXEDMAP = 0x10000000;
 inline constexpr u64 VM_HUGEPAGE = 0x20000000;
 inline constexpr u64 VM_NOHUGEPAGE = 0x40000000;
 inline constexpr u64 VM_MERGEABLE = 0x80000000;
+inline constexpr u64 VM_SEALED = u64{1} << 42;  // v6.18; bit 63 before
 inline constexpr u64 VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
 
 struct Mm;

@@ -81,6 +81,25 @@ TEST_CASE("mprotect splits and merges back") {
     });
 }
 
+TEST_CASE("mseal: sealed memory merges with sealed memory only, and fork inherits it") {
+    everywhere([](Replay& r) {
+        r.mmap(1, X, 4);
+        r.range(Op::mseal, 1, X + kPageSize, 1);
+        CHECK(r.vmas() == 4u);
+        r.mmap(1, X + 4 * kPageSize, 1);  // joins the unsealed one below
+        CHECK(r.vmas() == 4u);
+        r.range(Op::mseal, 1, X + kPageSize, 1);
+        CHECK(r.vmas() == 4u);
+        r.fork(1, 2);
+        CHECK(r.vmas() == 8u);
+        r.range(Op::mseal, 1, X, 5);
+        CHECK(r.vmas() == 6u);
+        r.range(Op::mseal, 2, X, 5);
+        CHECK(r.vmas() == 4u);
+        CHECK(r.anomalies() == 0u);
+    });
+}
+
 TEST_CASE("mprotect of unfaulted memory drops and regains VM_ACCOUNT") {
     everywhere([](Replay& r) {
         r.mmap(1, X, 4, 0);  // PROT_NONE

@@ -179,6 +179,7 @@ TEST_CASE("perf: the rest of the calls that change mappings") {
             call(16, 325, "5000, 1000, 1, 0, 0, 0", "0") + call(18, 151, "3, 0, 0, 0, 0, 0", "0") +
             call(20, 152, "0, 0, 0, 0, 0, 0", "0") + call(22, 329, "5000, 1000, 3, 1, 0, 0", "0") +
             call(24, 237, "5000, 1000, 2, 7f00, 3, 1", "0") +
+            call(25, 462, "5000, 1000, 0, 0, 0, 0", "0") +
             call(26, 157, "53564d41, 0, 5000, 1000, 6000, 0", "0") +
             call(28, 157, "29, 1, 0, 0, 0, 0", "0") + call(30, 157, "f, 6000, 0, 0, 0, 0", "0")) ==
         "12000000010 mremap 7/7 addr=0x5000 len=0x1000 new_addr=0x9000 new_len=0x3000 flags=0x1\n"
@@ -189,6 +190,7 @@ TEST_CASE("perf: the rest of the calls that change mappings") {
         "12000000020 munlockall 7/7\n"
         "12000000022 mprotect 7/7 addr=0x5000 len=0x1000 prot=3\n"
         "12000000024 mbind 7/7 addr=0x5000 len=0x1000 flags=0x1 advice=2\n"
+        "12000000025 mseal 7/7 addr=0x5000 len=0x1000\n"
         "12000000026 prctl 7/7 addr=0x5000 len=0x1000 new_addr=0x6000 flags=0x53564d41\n"
         "12000000028 prctl 7/7 addr=0x1 flags=0x29\n");
 }

@@ -46,12 +46,13 @@ enum class Op : u8 {
     swap_out,
     swap_in,
     discard,
+    mseal,
 };
-inline constexpr std::array<std::string_view, 26> kOpNames = {
+inline constexpr std::array<std::string_view, 27> kOpNames = {
     "mmap",       "munmap",        "mremap",     "mprotect", "brk",      "madvise", "mlock",
     "munlock",    "mlockall",      "munlockall", "mbind",    "prctl",    "fork",    "exec",
     "exit",       "exit_mmap",     "mapping",    "fault",    "populate", "walk",    "dup_mmap",
-    "unmap_vmas", "free_pgtables", "swap_out",   "swap_in",  "discard",
+    "unmap_vmas", "free_pgtables", "swap_out",   "swap_in",  "discard",  "mseal",
 };
 
 // Who took a fault: user code, the kernel on a user address, or another context

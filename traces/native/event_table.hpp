@@ -61,6 +61,7 @@ constexpr u32 needed_columns(Op op) {
         case Op::swap_out: return addr | len;
         case Op::swap_in: return addr | len;
         case Op::discard: return addr | len;
+        case Op::mseal: return addr | len;
     }
     return 0;
 }

@@ -96,7 +96,8 @@ RowAt row_at(const Call& call) {
         case Sys::munlock:
         case Sys::mlockall:
         case Sys::munlockall:
-        case Sys::mbind: return RowAt::enter;
+        case Sys::mbind:
+        case Sys::mseal: return RowAt::enter;
         case Sys::prctl:
             switch (call.args[0]) {
                 case uapi::pr_set_vma:
@@ -107,8 +108,7 @@ RowAt row_at(const Call& call) {
         case Sys::remap_file_pages:
         case Sys::process_madvise:
         case Sys::set_mempolicy_home_node:
-        case Sys::map_shadow_stack:
-        case Sys::mseal: return RowAt::unusable;
+        case Sys::map_shadow_stack: return RowAt::unusable;
         default: return RowAt::nowhere;
     }
 }
@@ -209,6 +209,11 @@ void describe(const Call& call, i64 result, Event& event) {
             event.len = a[1];
             event.advice = static_cast<i32>(a[2]);
             event.flags = a[5];
+            break;
+        case Sys::mseal:
+            event.op = Op::mseal;
+            event.addr = a[0];
+            event.len = a[1];
             break;
         case Sys::prctl:
             event.op = Op::prctl;
