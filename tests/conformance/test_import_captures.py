@@ -15,7 +15,9 @@ from rmapreplay.traces.truth import read_truth, truth_path
 
 DATA = Path(__file__).parents[1] / "data"
 CORPUS = Path(__file__).parents[2] / "traces" / "corpus"
-BUNDLED = ("redis", "nginx", "pymp", "sng_rmap", "scen", "forky", "bash", "rmap")
+CAPTURES = ("redis", "nginx", "pymp", "sng_rmap")
+RECORDINGS = ("scen", "forky", "bash", "rmap", "merge", "python")
+BUNDLED = (*CAPTURES, *RECORDINGS)
 
 
 def test_perf_capture_of_nginx(tmp_path: Path) -> None:
@@ -37,8 +39,48 @@ def test_perf_capture_of_nginx(tmp_path: Path) -> None:
     assert info["forks"] == {"fork": 13, "vfork": 0, "thread": 0}
     assert info["ops"]["fault"] == 4374 + 103 - 1  # all of the capture's, but the launcher's last
     assert read_trace(out).frame().equals(read_trace(CORPUS / "nginx.parquet").frame())
-    bundled = read_truth(truth_path(CORPUS / "nginx.parquet")).allocations
-    assert read_truth(truth_path(out)).allocations.equals(bundled)
+    bundled, made = read_truth(CORPUS / "nginx.parquet"), read_truth(out)
+    assert made.allocations.equals(bundled.allocations)
+    assert made.mapped.equals(bundled.mapped)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_each_report_belongs_to_a_row_that_made_it(name: str) -> None:
+    """Of its time and task. mmap and a fault report the VMA at their address; brk's address is the
+    end of its VMA, and mprotect reports all VMAs of its range."""
+    trace, truth = read_trace(CORPUS / f"{name}.parquet"), read_truth(CORPUS / f"{name}.parquet")
+    mapped = truth.mapped.with_row_index("report")
+    rows = trace.frame().filter(pl.col("op").is_in(["mmap", "mprotect", "brk", "fault"]))
+    causes = mapped.join(rows, on=["time", "pid", "tid"]).unique("report", keep="first")
+    assert causes.height == mapped.height > 10
+    assert mapped["time"].is_sorted()
+    inside = pl.col("addr").is_between(pl.col("start"), pl.col("end"), closed="left")
+    assert causes.filter(pl.col("op").is_in(["mmap", "fault"]), ~inside).is_empty()
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_address_space_ends(name: str) -> None:
+    """As many as were made: one by each fork that copies, one by each exec."""
+    trace = read_trace(CORPUS / f"{name}.parquet")
+    frame = trace.frame()
+    ops = dict(frame["op"].cast(pl.String).value_counts().rows())
+    kinds = ["unmap_vmas", "free_pgtables", "exit_mmap"] if name in RECORDINGS else ["exit_mmap"]
+    assert trace.metadata["teardown"] == kinds
+    assert trace.metadata["processes_alive"] == 0
+    forks = trace_info(trace)["forks"]
+    for op in kinds:
+        assert ops[op] == forks["fork"] + ops["exec"]
+    if name not in RECORDINGS:
+        return
+    assert ops["dup_mmap"] == forks["fork"]
+    # Each goes through the three steps, and the fork of a copy follows it.
+    for _, steps in frame.filter(pl.col("op").is_in(kinds)).group_by("pid", maintain_order=True):
+        assert steps["op"].to_list() == kinds * (steps.height // 3)
+    forked = frame.filter(
+        (pl.col("op") == "dup_mmap") | ((pl.col("op") == "fork") & (pl.col("flags") & 0x100 == 0))
+    )
+    for _, steps in forked.group_by("tid", maintain_order=True):
+        assert steps["op"].to_list() == ["dup_mmap", "fork"] * (steps.height // 2)
 
 
 def test_every_exec_maps_an_image_and_trims_it(tmp_path: Path) -> None:
@@ -81,4 +123,4 @@ def test_bundled_trace(name: str) -> None:
 def test_bundled_traces_are_small() -> None:
     files = list(CORPUS.glob("*.parquet"))
     assert len(files) == 2 * len(BUNDLED)
-    assert sum(file.stat().st_size for file in files) < 12 << 20
+    assert sum(file.stat().st_size for file in files) < 10 << 20

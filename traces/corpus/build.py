@@ -21,7 +21,7 @@ from rmapreplay.traces.reader import read_trace
 from rmapreplay.traces.truth import truth_path
 
 HERE: Final = Path(__file__).resolve().parent
-LIMIT: Final = 12 << 20
+LIMIT: Final = 10 << 20
 """Bytes that the bundled files may take in all."""
 _BEGIN: Final = "<!-- table: written by build.py -->\n"
 _END: Final = "<!-- end of table -->\n"
@@ -70,6 +70,8 @@ ENTRIES: Final = (
     _recording("forky", "a tree of forks with shared and private pages"),
     _recording("bash", "pipelines of bash subshells"),
     _recording("rmap", "the kernel's own selftest of rmap"),
+    _recording("merge", "the kernel's own selftest of merging VMAs"),
+    _recording("python", "Python multiprocessing pools, and processes that fork further"),
 )
 
 
