@@ -54,8 +54,10 @@ native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, 
 	$(BUILD)/native-tests/native_tests
 
 .PHONY: fuzz
-fuzz: native-test  ## many more random traces through every model; SEEDS=n times as many as in test
-	RMAPREPLAY_FUZZ_SEEDS=$(or $(SEEDS),20) $(BUILD)/native-tests/native_tests random
+fuzz: export RMAPREPLAY_FUZZ_SEEDS = $(or $(SEEDS),20)
+fuzz: native-test $(VENV)/dev-tools $(VENV)/installed  ## many more random traces through every model; SEEDS=n times as many as in test
+	$(BUILD)/native-tests/native_tests random
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/property
 
 .PHONY: corpus-rebuild
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
