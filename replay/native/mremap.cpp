@@ -92,7 +92,8 @@ void Machine::State::move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_ad
 void Machine::State::move_vma(AddressSpace& mm, Vma* vma, u64 addr, u64 old_len, u64 new_addr,
                               u64 new_len, u64 flags) {
     const bool dontunmap = flags & MREMAP_DONTUNMAP;
-    if (dontunmap && (vma->flags & VM_LOCKED)) {
+    // needs_pre_split(), in v7.3; before, the whole source is unlocked.
+    if (dontunmap && (vma->flags & VM_LOCKED) && facts.kernel >= Kernel::v7_3) {
         if (vma->start != addr) split_vma(mm, vma, addr, true);
         if (vma->end != addr + old_len) split_vma(mm, vma, addr + old_len, false);
     }

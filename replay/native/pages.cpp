@@ -142,10 +142,10 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
     if (present == 0) anomaly(Anomaly::fault_present_mismatch);
     Folio& f = folio(pte);
     if (f.order) {
-        // __wp_can_reuse_large_anon_folio(): a last page is copied, to free the rest. (v6.12 has
-        // no such function.)
-        const bool last_page = f.mapcount == 1 && facts.kernel > Kernel::v6_12;
-        if (f.exclusive || (!last_page && mapped_only_by(mm, vma, pte))) {
+        // __wp_can_reuse_large_anon_folio(): a last page is copied, to free the rest. v6.12 has no
+        // such function: wp_can_reuse_anon_folio() takes no page of a large folio.
+        const bool may_reuse = f.mapcount > 1 && facts.kernel > Kernel::v6_12;
+        if (f.exclusive || (may_reuse && mapped_only_by(mm, vma, pte))) {
             f.exclusive = 1;  // reused where it is; its home stays
             return;
         }

@@ -367,6 +367,8 @@ Vma* Machine::State::mmap_region(AddressSpace& mm, const MmapRequest& r) {
     vmg.pgoff = r.pgoff;
     vmg.anon_pgoff = r.anon_pgoff;
     vmg.flags = r.flags;
+    // In v6.12 ksm_add_vma() marks what could not merge, so that all that is marked cannot.
+    if (facts.kernel == Kernel::v6_12 && mm.ksm_merge_any) vmg.flags &= ~VM_MERGEABLE;
     vmg.file = r.file;
     vmg.just_expand = r.just_expand;
     const std::size_t i = mm.vmas.lower(r.start);
