@@ -105,6 +105,37 @@ def test_strace_sample(tmp_path: Path) -> None:
     assert info["ops"]["mmap"] == metadata["events"]["mmap"] == 210
 
 
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_rows_of_copies_and_ends_stand_where_the_kernel_s_objects_came_and_went(name: str) -> None:
+    rows = read_trace(CORPUS / f"{name}.parquet").frame()
+    objects = read_truth(CORPUS / f"{name}.parquet").objects.filter(pl.col("mm").is_not_null())
+    ends = rows.filter(pl.col("op") == "exit_mmap")["time"]
+    vmas = objects.filter(pl.col("object") == "vm_area_struct")
+    last = vmas.filter(pl.col("action") == "free").group_by("mm").agg(pl.col("time").max())
+    assert last["time"].sort().to_list() == ends.to_list()
+    # No link goes between the beginning of the end and the row of free_pgtables.
+    for _, steps in rows.filter(
+        pl.col("op").is_in(["unmap_vmas", "free_pgtables", "exit_mmap"])
+    ).group_by("pid", maintain_order=True):
+        of_pid = objects.filter(pl.col("pid") == steps["pid"][0], pl.col("action") == "free")
+        thirds = (steps["time"].gather_every(3, offset) for offset in range(3))
+        for begin, unlink, end in zip(*thirds, strict=True):
+            during = of_pid.filter(pl.col("time").is_between(begin, end, closed="right"))
+            assert during.filter(pl.col("time") < unlink).is_empty()
+            assert during.height > 0
+    # A child's first VMAs were there when its copy was done.
+    forks = rows.filter((pl.col("op") == "fork") & (pl.col("flags") & 0x100 == 0))
+    dups = rows.filter(pl.col("op") == "dup_mmap").select("time", "tid").sort("time")
+    copies = forks.sort("time").join_asof(
+        dups, on="time", by="tid", coalesce=False, check_sortedness=False
+    )
+    made = vmas.filter(pl.col("action") == "alloc")
+    for child, copied, forked in copies.select("child", "time_right", "time").iter_rows():
+        born = made.filter(pl.col("pid") == child, pl.col("time") < forked)["time"]
+        assert born.len() > 0
+        assert born.max() < copied < forked  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_trace(name: str) -> None:
     path = CORPUS / f"{name}.parquet"

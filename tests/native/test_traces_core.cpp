@@ -127,6 +127,31 @@ TEST_CASE("timeline: time never goes back, and a place that stays open is given 
     CHECK(out.last_time() == i64{24});
 }
 
+TEST_CASE("timeline: what a row is reported to have made goes with it, at its time") {
+    EventTable out;
+    MappedTable mapped;
+    Timeline timeline(out, &mapped, 2);
+    const auto call = timeline.reserve(10);
+    const auto fault = timeline.push(at(11, Op::exec), {{0x1000, 0x2000}});
+    timeline.push(at(12));
+    CHECK(timeline.fill(call, at(0, Op::munlockall), {{0x3000, 0x4000}, {0x4000, 0x5000}}));
+    CHECK(timeline.report(fault, {0x5000, 0x6000}));
+    timeline.push(at(13));
+    timeline.push(at(14));
+    CHECK_FALSE(timeline.report(fault, {0x6000, 0x7000}));  // two rows stay, no more
+    CHECK(out.total_rows() == u64{3});
+    const auto cancelled = timeline.reserve(15);
+    timeline.report(cancelled, {0x8000, 0x9000});
+    timeline.cancel(cancelled);
+    timeline.finish();
+    CHECK(out.total_rows() == u64{5});
+    CHECK(trace_rows::named_text(mapped.take()) ==
+          "time=10 pid=1 tid=1 start=0x3000 end=0x4000\n"
+          "time=10 pid=1 tid=1 start=0x4000 end=0x5000\n"
+          "time=11 pid=1 tid=1 start=0x1000 end=0x2000\n"
+          "time=11 pid=1 tid=1 start=0x5000 end=0x6000\n");
+}
+
 TEST_CASE("event table: null where an operation has no use for a column") {
     EventTable out;
     Event event = at(1, Op::mapping);

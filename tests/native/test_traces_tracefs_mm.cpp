@@ -2,6 +2,7 @@
 // Rows of tracefs captures for what happens to an address space as a whole, and to its pages: fork's
 // copy, its end, reclaim, and what the kernel reports of its VMAs.
 #include "tests/native/check.hpp"
+#include "tests/native/damage.hpp"
 #include "tests/native/tracefs_text.hpp"
 
 using namespace tracefs_text;
@@ -378,4 +379,30 @@ TEST_CASE("tracefs: a stack grows before the fault it grows for, which may be pu
     CHECK(parsed.mapped ==
           "time=13 pid=7 tid=7 start=0x7000 end=0x28000\n"
           "time=18 pid=7 tid=7 start=0x6000 end=0x28000\n");
+}
+
+TEST_CASE("tracefs: damaged rows of copies, ends and swap never break the parser") {
+    const std::string text =
+        start() + fork(10, 7, 8, "0xa2") + new_task(13, 7, 9, "4100") +
+        walk(14, 33, kSwapping, "0x102") + visit(15, 33, "v_unmap", "0xf0", "0xa1") +
+        checked(16, 33, "0xf0", "0x6000", 1) + removed(17, 33, "0xf0") +
+        checked(18, 33, "0xf0", "0x7000", 1) + visited(19, 33, "0xf0", 0) + walked(20, 33) +
+        fault_begins(21, 8, "0xa2", "0x6010", "0x41") + fo_add(22, 8, "0x6000", 1) +
+        fo_new(23, 8, "flags=0x40 f1=0x104") + fault_ends(24, 8) +
+        at(25, 7, "sys_mprotect(start: 0x10000, len: 0x2000, prot: 1)") +
+        vma_map(26, 7, "0xa1", "0x10000", "0x11000", "0x71") + at(27, 7, "sys_mprotect -> 0x0") +
+        vma_map(28, 8, "0xa2", "0x7000", "0x28000", "0x100173") +
+        fault(29, 8, "0xa2", "0x7010", "0x41") + exits(31, 8) + exit_mmap(32, 33, "0xa2") +
+        exec_from(35, 9, "0xa4") + exec_to(37, 9) + exit_mmap(39, 9, "0xa4") + exits(42, 9, "") +
+        exits(43, 7) + exit_mmap(44, 7, "0xa1");
+    const u64 whole = parse(text).stats.lines;
+    Damage damage;
+    u64 lines = 0;
+    for (int i = 0; i < 2000; ++i) {
+        const std::string damaged = damage(text);
+        const Parsed parsed = parse(damaged, 1 + damage.random(200));
+        CHECK(parse(damaged).rows == parsed.rows);
+        lines += parsed.stats.lines;
+    }
+    CHECK(lines > 1900 * whole);
 }
