@@ -441,38 +441,57 @@ class Operations(RuleBasedStateMachine):
 
     # ---- reclaim ----
 
-    @rule(who=numbers, number=numbers, pages=lengths, discard=st.sampled_from([0, 0, 0, 1]))
-    def swap_out(self, who: int, number: int, pages: int, discard: int) -> None:
-        """Reclaim takes a run of pages from one process; those that share them keep theirs."""
-        pid, space = self.any_process(who)
-        present = {
+    def evictable(self, space: Space) -> set[int]:
+        return {
             page
-            for page, area in space.mapped.items()
-            if page in space.content and page not in space.swapped and not area.locked
+            for page in space.content
+            if page not in space.swapped and not space.mapped[page].locked
         }
+
+    @rule(
+        who=numbers, number=numbers, pages=lengths, how=st.sampled_from(["all", "one", "discard"])
+    )
+    def swap_out(self, who: int, number: int, pages: int, how: str) -> None:
+        """Reclaim takes a run of pages, from one process, or from all that share them."""
+        pid, space = self.any_process(who)
+        present = self.evictable(space)
         start = self.page(number, sorted(present))
         if start is None:
             return
         end = start + len(list(takewhile(present.__contains__, range(start, start + pages))))
-        if discard:
+        where = {"addr_page": start, "len_page": end - start}
+        if how == "discard":
             self.naive.discard(space, start, end)
-        else:
-            self.naive.swap_out(space, start, end)
-        self.feed("discard" if discard else "swap_out", pid, addr_page=start, len_page=end - start)
+            self.feed("discard", pid, **where)
+            return
+        names = {space.content[page] for page in range(start, end)}
+        self.naive.swap_out(space, start, end)
+        self.feed("swap_out", pid, **where)
+        for other, relative in self.naive.spaces.items() if how == "all" else ():
+            for page in sorted(self.evictable(relative)):
+                if relative.content[page] in names:
+                    self.naive.swap_out(relative, page, page + 1)
+                    self.feed("swap_out", other, addr_page=page, len_page=1)
 
     @precondition(lambda self: any(space.swapped for space in self.naive.spaces.values()))
-    @rule(who=numbers, number=numbers, pages=lengths)
-    def swap_in(self, who: int, number: int, pages: int) -> None:
-        """A fault finds a run of pages still in the swap cache."""
-        pid, space = self.any_process(who)
-        start = self.page(number, sorted(space.swapped))
-        if start is None or not space.mapped[start].prot:
-            return
+    @rule(
+        who=numbers, number=numbers, pages=lengths, cached=st.booleans(), write=st.booleans()
+    )  # fmt: skip
+    def fault_in(self, who: int, number: int, pages: int, cached: bool, write: bool) -> None:
+        """A fault on a page in swap: it is read, or found in the swap cache, there with those that
+        follow it."""
+        having = [(pid, space) for pid, space in self.naive.spaces.items() if space.swapped]
+        pid, space = having[who % len(having)]
         swapped = space.swapped
-        end = start + len(list(takewhile(swapped.__contains__, range(start, start + pages))))
-        self.naive.swap_in(space, start, end)
-        self.feed("swap_in", pid, addr_page=start, len_page=end - start)
-        self.feed("fault", pid, addr_page=start, write=False, source="user")
+        start = sorted(swapped)[number % len(swapped)]
+        if not space.mapped[start].prot & (WRITE if write else READ):
+            return
+        if cached:
+            end = start + len(list(takewhile(swapped.__contains__, range(start, start + pages))))
+            self.naive.swap_in(space, start, end)
+            self.feed("swap_in", pid, addr_page=start, len_page=end - start)
+        (self.naive.write if write else self.naive.read)(space, start)
+        self.feed("fault", pid, addr_page=start, write=write, source="user")
 
     # ---- processes ----
 
