@@ -34,7 +34,7 @@ COMMON = settings(
 
 
 class TestOperations(Operations.TestCase):
-    settings = settings(COMMON, max_examples=80 * max(1, MORE))
+    settings = settings(COMMON, max_examples=200 * max(1, MORE))
 
 
 class KeepsAll(Naive):
