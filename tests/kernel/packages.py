@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,28 +57,34 @@ class Archive:
 
     def __init__(self, suite: str, cache: Path) -> None:
         self.suite = suite
-        self._answers: dict[tuple[str, ...], str] = {}  # apt-cache takes its time
+        self._known: dict[str, dict[str, str]] = {}
         self._home = cache / suite
         self._lists = self._home / "lists"
         self._updated = self._home / "updated"
 
     def depends(self, package: str) -> list[str]:
-        """Names of the packages that `package` depends on directly, without alternatives."""
-        text = self._cache("depends", "--important", package)
-        return re.findall(r"^  (?:Pre)?Depends: ([^<\s]+)$", text, re.MULTILINE)
+        """Names of the packages that `package` depends on directly; of alternatives the first."""
+        fields = self._one(package)
+        lists = (fields.get("Pre-Depends", ""), fields.get("Depends", ""))
+        return re.findall(r"(?:^|,) *([\w.+-]+)", ",".join(lists))
 
     def libraries(self, packages: Iterable[str]) -> list[str]:
         """`packages` and all the shared libraries that they need, directly or not."""
-        closure = list(packages)
-        for package in closure:
-            for name in self.depends(package):
-                if name not in closure and self._field(name, "Section") == "libs":
-                    closure.append(name)
+        closure: list[str] = []
+        wanted = list(packages)
+        while wanted:
+            closure += wanted
+            needed = {name for package in wanted for name in self.depends(package)}
+            wanted = [
+                name
+                for name, fields in self._about(sorted(needed.difference(closure))).items()
+                if fields.get("Section") == "libs"
+            ]
         return closure
 
     def unpack(self, package: str) -> Path:
         """The directory with the newest version of `package`, unpacked."""
-        version = self._field(package, "Version")
+        version = self._one(package)["Version"]
         target = self._home / "unpacked" / f"{package}_{version.replace(':', '%3a')}"
         if target.exists():
             return target
@@ -95,19 +101,25 @@ class Archive:
         shutil.rmtree(download)
         return target
 
-    def _field(self, package: str, name: str) -> str:
-        text = self._cache("show", "--no-all-versions", package)
-        found = re.search(rf"^{name}: (.*)$", text, re.MULTILINE)
-        if not found:
-            raise UnavailableError(f"{self.suite} has no package {package}")
-        return found[1]
+    def _one(self, package: str) -> dict[str, str]:
+        try:
+            return self._about([package])[package]
+        except (KeyError, UnavailableError) as error:
+            if self._updated.exists():
+                raise UnavailableError(f"{self.suite} has no package {package}") from error
+            raise
 
-    def _cache(self, *question: str) -> str:
-        if not self._answers:
+    def _about(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Each package's fields in the archive. Purely virtual packages are left out."""
+        if unknown := [name for name in packages if name not in self._known]:
             self._update()
-        if question not in self._answers:
-            self._answers[question] = self._run("apt-cache", *question)
-        return self._answers[question]
+            # It takes its time, however few they are.
+            text = self._run("apt-cache", "show", "--no-all-versions", *unknown)
+            for stanza in text.split("\n\n"):
+                fields = dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE))
+                if "Package" in fields:
+                    self._known[fields["Package"]] = fields
+        return {name: self._known[name] for name in packages if name in self._known}
 
     def _update(self) -> None:
         if self._updated.exists():

@@ -109,6 +109,23 @@ TEST_CASE("kinds of walks, and which end of themselves") {
     CHECK(parsed.visits.find("time=60 walk=5 visit=0") != std::string::npos);
 }
 
+TEST_CASE("a huge entry that split_huge_page() takes before try_to_migrate() looks was found") {
+    const auto removed = [](int count) { return event(count, 5, "fo_rmd", "folio=0x1 vma=0xf0"); };
+    const auto walk_with = [&](const std::string& probe, const std::string& looked) {
+        return parse(
+            start() + walk(20, 5, "0x40", "0x109") + iterated(21, 5, "0xe0", "itf") +
+            event(22, 5, probe, "vma=0xf0 mm=0xa1 start=0x100000 end=0x600000 addr=0x200000") +
+            looked + removed(24) + iterated(25, 5, "0x0") + walked(26, 5));
+    };
+    const Parsed split = walk_with("v_migr", "");
+    CHECK(split.rows.ends_with("20 walk 7/7 addr=0x200000 order=9 kind=migrate\n"));
+    CHECK(split.visits.find(" found=1 ") != std::string::npos);
+    // What was found before is not counted twice, and no other walk takes it beforehand.
+    const Parsed moved = walk_with("v_migr", checked(23, 5, "0xf0", "0x200000", 1));
+    CHECK(moved.visits.find(" found=1 ") != std::string::npos);
+    CHECK(walk_with("v_unmap", "").visits.empty());
+}
+
 TEST_CASE("two walks at once are numbered as their rows are ordered") {
     const Parsed parsed =
         parse(start() + walk(10, 5) + iterated(11, 5, "0xe0", "itf") +

@@ -49,6 +49,7 @@ enum class Probe : u8 {
     pvmw,     // page_vma_mapped_walk(), its return
     v_unmap_x,  // try_to_unmap_one(), its return
     fo_rm,      // folio_remove_rmap_ptes()
+    fo_rmd,     // folio_remove_rmap_pmd()
     ksmwalk,    // rmap_walk_ksm()
     // Pages that faults map.
     fo_new,  // folio_add_new_anon_rmap()
@@ -92,6 +93,7 @@ inline constexpr std::string_view kProbeNames[] = {
     "pvmw",
     "v_unmap_x",
     "fo_rm",
+    "fo_rmd",
     "ksmwalk",
     "fo_new",
     "fo_add",
@@ -134,7 +136,7 @@ constexpr Probe probe_at(std::size_t position) {
                                                              : Probe::other;
 }
 
-constexpr bool is_walk_probe(Probe probe) { return probe >= Probe::walk && probe <= Probe::fo_rm; }
+constexpr bool is_walk_probe(Probe probe) { return probe >= Probe::walk && probe <= Probe::fo_rmd; }
 
 // What a task may be seen to do inside exit_mmap().
 constexpr bool in_exit_mmap(Probe probe) {
@@ -144,6 +146,7 @@ constexpr bool in_exit_mmap(Probe probe) {
         case Probe::av_free:
         case Probe::vma_free:
         case Probe::fo_rm:
+        case Probe::fo_rmd:
         case Probe::other: return true;
         default: return false;
     }

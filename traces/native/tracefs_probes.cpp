@@ -75,6 +75,12 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             walks_.removed(line.time, line.tid, vma, pages);
             return true;
         }
+        case Probe::fo_rmd: {
+            const u64 vma = fields.number(" vma=");
+            if (!fields.ok()) return false;
+            walks_.pmd_removed(line.tid, vma);
+            return true;
+        }
         case Probe::v_unmap_x: {
             const u64 vma = fields.number(" vma=");
             const u64 success = fields.number(" ret=");
@@ -88,7 +94,9 @@ bool TracefsParser::probe_walk(Probe probe, const TracefsLine& line) {
             const u64 start = fields.number(" start=");
             const u64 end = fields.number(" end=");
             if (!fields.ok()) return false;
-            walks_.visit(line.tid, rmap_one(probe), vma, mms_.find(mm), start, end);
+            const bool told = line.body.find(" addr=") != std::string_view::npos;
+            const u64 addr = told ? fields.number(" addr=") : start;
+            walks_.visit(line.tid, rmap_one(probe), {vma, mms_.find(mm), start, end, addr});
             return true;
         }
     }

@@ -52,14 +52,14 @@ void TracefsWalks::iterated(i32 tid, bool more) {
     if (Walk* walk = of(tid)) walk->exhausted = !more;
 }
 
-void TracefsWalks::visit(i32 tid, RmapOne one, u64 vma, const TracefsMm* mm, u64 start, u64 end) {
+void TracefsWalks::visit(i32 tid, RmapOne one, const Visited& visited) {
     Walk* walk = of(tid);
     if (!walk) {
         dropped_.add("visit_outside_anon_walk");  // of a file's or KSM folio
         return;
     }
     walk->one = one;
-    walk->visits.push_back({vma, mm, start, end});
+    walk->visits.push_back({visited});
 }
 
 void TracefsWalks::page_checked(i32 tid, u64 vma, u64 addr, bool found) {
@@ -68,7 +68,7 @@ void TracefsWalks::page_checked(i32 tid, u64 vma, u64 addr, bool found) {
     visit->open = found;
     if (!found) return;
     visit->last_addr = addr;
-    if (visit->found++ == 0) visit->addr = addr;
+    if (visit->found++ == 0) visit->first_addr = addr;
 }
 
 // The VMA that the walk is at, if it is this one.
@@ -83,6 +83,16 @@ void TracefsWalks::removed(i64 time, i32 tid, u64 vma, u64 pages) {
     Visit* visit = visited(walk, vma);
     if (!visit || !visit->open || walk->one != RmapOne::try_to_unmap) return;
     take(time, *walk, *visit, pages * kPageSize);
+}
+
+// try_to_migrate_one() of Linux 6.12, on behalf of split_huge_page(), makes a huge entry migration
+// entries before it looks for the folio, and then finds it no more.
+void TracefsWalks::pmd_removed(i32 tid, u64 vma) {
+    Walk* walk = of(tid);
+    Visit* visit = visited(walk, vma);
+    if (!visit || visit->found > 0 || walk->one != RmapOne::try_to_migrate) return;
+    visit->found = 1;
+    visit->first_addr = visit->addr;
 }
 
 // Linux 6.12 discards a lazily freed huge page whole (unmap_huge_pmd_locked()), which nothing but
@@ -140,7 +150,7 @@ bool TracefsWalks::make_row(const Walk& walk, Event& row) {
         if (!visit.mm || visit.mm->pid == 0) continue;
         row.pid = visit.mm->pid;
         row.tid = visit.mm->pid;
-        row.addr = visit.addr;
+        row.addr = visit.first_addr;
         return true;
     }
     dropped_.add(found ? "walk_of_other_process" : "walk_without_mapping");

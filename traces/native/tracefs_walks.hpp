@@ -28,6 +28,15 @@ enum class RmapOne : u8 {
 // From a folio's flags and _flags_1.
 u8 folio_order(u64 flags, u64 flags_1);
 
+// A VMA that a walk came to.
+struct Visited {
+    u64 vma;
+    const TracefsMm* mm;  // nullptr: of no traced process
+    u64 start;
+    u64 end;
+    u64 addr;  // where the folio, or what of it lies in the VMA, would be
+};
+
 class TracefsWalks {
   public:
     TracefsWalks(Timeline& timeline, TruthTables& truth, Tally& dropped)
@@ -37,10 +46,12 @@ class TracefsWalks {
     // `flags`, `flags_1`: the folio's.
     void begin(i64 time, i32 tid, u64 flags, u64 flags_1);
     void iterated(i32 tid, bool more);  // the tree gave another interval, or none
-    void visit(i32 tid, RmapOne one, u64 vma, const TracefsMm* mm, u64 start, u64 end);
+    void visit(i32 tid, RmapOne one, const Visited& visited);
     void page_checked(i32 tid, u64 vma, u64 addr, bool found);
     // folio_remove_rmap_ptes(): the entries of the page found last are gone.
     void removed(i64 time, i32 tid, u64 vma, u64 pages);
+    // folio_remove_rmap_pmd(): the huge entry is gone.
+    void pmd_removed(i32 tid, u64 vma);
     // The return of try_to_unmap_one().
     void unmapped(i64 time, i32 tid, u64 vma, bool success);
     void end(i32 tid);
@@ -49,13 +60,9 @@ class TracefsWalks {
     void finish();
 
   private:
-    struct Visit {
-        u64 vma;
-        const TracefsMm* mm;  // nullptr: of no traced process
-        u64 start;
-        u64 end;
+    struct Visit : Visited {
         u32 found = 0;
-        u64 addr = 0;  // where it was first found
+        u64 first_addr = 0;  // where it was first found
         u64 last_addr = 0;  // where it was last found
         bool open = false;  // not known yet what became of that
     };

@@ -28,8 +28,8 @@ static _Noreturn void lone_chain(char* area) {
         live(area, generation);
         if (generation % 3 == 0) walk(named("chain", generation));
         if (fork_or_die()) _exit(0);
+        leave(gone);
         await_all_gone(gone);  // the parent has exited
-        close(gone.ends[0]);
         if (generation % 3 == 2) walk(named("chain, parent gone", generation));
     }
     walk("chain, last");
@@ -41,13 +41,19 @@ static _Noreturn void chain_with_siblings(char* area) {
     for (int generation = 0; generation < GENERATIONS; ++generation) {
         release[generation] = make_gate();
         live(area, generation);
+        const struct gate written = make_gate();
         if (!fork_or_die()) {
             write_pages(area + (generation % PAGES) * PAGE, 1, 100);
+            open_gate(written);
             await(release[generation]);
             _exit(0);
         }
+        await(written);
         if (generation % 3 == 1) walk(named("siblings", generation));
+        const struct gate gone = make_gate();
         if (fork_or_die()) _exit(0);
+        leave(gone);
+        await_all_gone(gone);  // the parent; the sibling has no end of this gate
         if (generation >= 3) open_gate(release[generation - 3]);
     }
     walk("siblings, last");
@@ -65,8 +71,8 @@ int main(void) {
             if (chain == 0) lone_chain(area);
             chain_with_siblings(area);
         }
+        leave(gone);
         await_all_gone(gone);
-        close(gone.ends[0]);
         walk("the root alone");
     }
     return 0;

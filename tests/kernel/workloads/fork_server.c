@@ -33,50 +33,54 @@ static void work(int number) {
     write_pages(table + (number % OWN) * PAGE, 1, number);
 }
 
-static void worker(int number, struct gate ready, struct gate stop) {
+static struct gate ready, stop[WORKERS], gone[WORKERS];
+
+static _Noreturn void worker(int number) {
     work(number);
     if (number % 3 == 0) {
-        const struct gate forked = make_gate();
-        if (fork_or_die()) {
-            await(forked);
-            _exit(0);  // before its child
-        }
+        const struct gate parent_gone = make_gate();
+        if (fork_or_die()) _exit(0);  // before its child
+        leave(parent_gone);
+        await_all_gone(parent_gone);
         write_pages(warm + 20 * PAGE, 2, number);
-        open_gate(forked);
     }
     open_gate(ready);
-    await(stop);
+    await(stop[number]);
     _exit(0);
 }
 
+// Lets the worker go, or the child it has left, and waits until its memory is gone too.
+static void end(int number) {
+    open_gate(stop[number]);
+    await_all_gone(gone[number]);
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
 int main(void) {
-    const struct gate ready = make_gate();
-    const struct gate stop = make_gate();
-    const struct gate gone = make_gate();
+    ready = make_gate();
     warm_up();
     walk("warm");
     for (int number = 0; number < WORKERS; ++number) {
-        if (!fork_or_die()) worker(number, ready, stop);
+        stop[number] = make_gate();
+        gone[number] = make_gate();
+        if (!fork_or_die()) worker(number);
+        leave(gone[number]);
         await(ready);
         // Between forks: pages that later workers inherit, and earlier ones do not.
         write_pages(warm + ((number * 5) % 8) * PAGE, 1, number);
         if (number == 5) walk("6 workers");
-        if (number >= 6) {
-            open_gate(stop);  // one of them goes, whichever is first
-            wait(NULL);
-        }
+        if (number >= 6) end(number * 5 % 6);
     }
     walk("12 workers forked");
-    for (int number = 6; number < WORKERS; ++number) open_gate(stop);
-    await_all_gone(gone);
-    while (wait(NULL) > 0) {
-    }
+    for (int number = 6; number < WORKERS; ++number) end(number);
     walk("the server alone");
     write_pages(warm, 8, 50);
-    if (!fork_or_die()) {
+    const pid_t child = fork_or_die();
+    if (child == 0) {
         walk("one more worker");
         _exit(0);
     }
-    wait(NULL);
+    reap(child);
     return 0;
 }

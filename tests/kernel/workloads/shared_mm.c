@@ -109,6 +109,7 @@ int main(int argc, char** argv) {
     }
     reap(child);
     open_gate(turn_thread);
+    leave(gone);
     await_all_gone(gone);
     walk("alone");
     return 0;

@@ -90,12 +90,15 @@ static inline void await(struct gate gate) {
     require(read(gate.ends[0], &byte, 1) == 1, "read from a gate");
 }
 
-// Waits until every other process has closed its end: they are all gone.
+// The caller will not open it.
+static inline void leave(struct gate gate) { close(gate.ends[1]); }
+
+// Waits until everybody has left, which an exit does after its memory is gone.
 static inline void await_all_gone(struct gate gate) {
     char byte;
-    close(gate.ends[1]);
     while (read(gate.ends[0], &byte, 1) > 0) {
     }
+    close(gate.ends[0]);
 }
 
 static inline pid_t fork_or_die(void) {
