@@ -84,11 +84,15 @@ def _missing(report: str) -> tuple[str, ...]:
     )
 
 
+def build_launcher(build: Path) -> Path:
+    """The guest's init."""
+    sources = sorted((HERE / "guest").glob("*.c"), key=lambda file: file.stem != "launcher")
+    return build_program(sources, build)
+
+
 def _tree(workload: Workload, kernel: Kernel, archive: Archive, build: Path) -> Tree:
     tree = Tree()
-    launcher = build_program(
-        sorted((HERE / "guest").glob("*.c"), key=lambda file: file.name != "launcher.c"), build
-    )
+    launcher = build_launcher(build)
     tree.add("/init", launcher.read_bytes(), 0o755)
     tree.add("/truth/events", (HERE / "events.txt").read_bytes())
     tree.add("/truth/config", workload.config().encode())

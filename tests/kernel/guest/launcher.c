@@ -73,8 +73,9 @@ static void make_swap(const char* device, long megabytes) {
 static void set_up_memory(const struct config* config) {
     char path[PATH_MAX_];
     char number[32];
-    // Nobody but the workload and the bursts is to move, collapse or write back folios.
+    // Nobody but the workload and the bursts is to move, collapse, write back or read ahead folios.
     write_file("/proc/sys/vm/compaction_proactiveness", "0");
+    write_file("/proc/sys/vm/page-cluster", "0");
     write_file(THP "khugepaged/scan_sleep_millisecs", "4000000000");
     write_file(THP "khugepaged/alloc_sleep_millisecs", "4000000000");
     must_write(THP "enabled", config->thp);
