@@ -75,8 +75,12 @@ def _object_rows(objects: Mapping[str, Any]) -> list[list[Cell]]:
     for kind, counts in objects.items():
         rows.append([kind, "allocated", counts["expected"], counts["got"]])
         for what in ("freed", "peak", "inserts", "removes"):
-            if what in counts:
-                rows.append(["", what, counts[what]["expected"], counts[what]["got"]])
+            if what not in counts:
+                continue
+            pair = counts[what]
+            off = pair["expected"] != pair["got"] and pair.get("in_flight")
+            label = f"{what} ({pair['in_flight']} in flight)" if off else what
+            rows.append(["", label, pair["expected"], pair["got"]])
         for site, pair in counts.get("sites", {}).items():
             rows.append(["", f"by {site}()", pair["expected"], pair["got"]])
     return rows

@@ -76,6 +76,8 @@ def _pair(pair: dict[str, Any]) -> str:
     """What both agree on; else the kernel's and the model's."""
     if pair["expected"] == pair["got"]:
         return f"{pair['expected']:,}"
+    if abs(pair["expected"] - pair["got"]) <= pair.get("in_flight", 0):
+        return f"{pair['expected']:,} / {pair['got']:,}"
     return f"**{pair['expected']:,} / {pair['got']:,}**"
 
 

@@ -168,20 +168,27 @@ class Answers:
         return pl.DataFrame(ends, schema=self.objects.schema)
 
     def links_before(self, time: int | None) -> pl.DataFrame:
-        """The anon_vma_chains in trees before `time` (None: at the end): pid, start, end and id
-        `vma` of the VMA, position in its list (head first), object (id of the anon_vma)."""
+        """The anon_vma_chains in trees before `time` (None: at the end): pid (who first used the
+        mm), start, end and id `vma` of the VMA, position in its list (head first), object (id of
+        the anon_vma)."""
         seen = self._chains if time is None else self._chains.filter(pl.col("time") < time)
         # New links go to the head of their VMA's list and stay where they are.
         return (
             seen.group_by("id", maintain_order=True)
-            .agg(pl.col("action", "pid", "start", "end", "vma", "anon_vma").last())
+            .agg(pl.col("action", "mm", "start", "end", "vma", "anon_vma").last())
             .filter(pl.col("action") == "insert")
+            .join(self._first_users, on="mm", how="left", maintain_order="left")
             .select(
                 *("pid", "start", "end", "vma"),
                 (pl.len() - 1 - pl.int_range(pl.len())).over("vma").alias("position"),
                 pl.col("anon_vma").alias("object"),
             )
         )
+
+    @cached_property
+    def _first_users(self) -> pl.DataFrame:
+        """By mm the pid of the process that first used it."""
+        return self.objects.drop_nulls("mm").group_by("mm").agg(pl.col("pid").drop_nulls().first())
 
     @cached_property
     def _chains(self) -> pl.DataFrame:

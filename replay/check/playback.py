@@ -84,7 +84,9 @@ class Playback:
         self.walks = frame(sink.table("walks"))
         self.visits = _owned(frame(sink.table("visits")), run)
         self.states = [
-            replace(state, links=_owned(state.links, run)) if state.links.height else state
+            replace(state, links=_owned(state.links, run, first=True))
+            if state.links.height
+            else state
             for state in self.states
         ]
         self.operations = frame(sink.table("operations"))
@@ -98,12 +100,15 @@ class Playback:
         return _state(run, sorted(set(pids)))
 
 
-def _owned(rows: pl.DataFrame, run: ModelRun) -> pl.DataFrame:
+def _owned(rows: pl.DataFrame, run: ModelRun, *, first: bool = False) -> pl.DataFrame:
     """Rows with the pid of the process that came to use their mm, for those made before its fork
-    row; 0 if none did."""
+    row; 0 if none did. `first`: of all rows, though it may have gone and left its mm to others.
+    """
     owners = frame(run.native.owners()).unique("mm", keep="last").rename({"pid": "owner"})
     owned = rows.join(owners, on="mm", how="left", maintain_order="left")
-    pid = pl.when(pl.col("pid") == 0).then(pl.col("owner").fill_null(0)).otherwise("pid")
+    known = pl.col("owner").is_not_null() if first else pl.lit(False)
+    unnamed = pl.col("pid") == 0
+    pid = pl.when(known | unnamed).then(pl.col("owner").fill_null(0)).otherwise("pid")
     return owned.with_columns(pid.alias("pid")).drop("owner")
 
 

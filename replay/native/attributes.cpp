@@ -45,10 +45,16 @@ bool refused(const Vma& vma, i32 advice) {
         case MADV_GUARD_INSTALL: return flags & (VM_SPECIAL | VM_HUGETLB | VM_LOCKED);
         case MADV_GUARD_REMOVE: return flags & (VM_SPECIAL | VM_HUGETLB);
         case MADV_DOFORK: return flags & VM_SPECIAL;
-        case MADV_DODUMP: return !(flags & VM_HUGETLB) && (flags & VM_SPECIAL);
+        case MADV_DODUMP:
+            return (flags & VM_DROPPABLE) || (!(flags & VM_HUGETLB) && (flags & VM_SPECIAL));
+        case MADV_KEEPONFORK: return flags & VM_DROPPABLE;
         case MADV_WIPEONFORK: return vma.file || (flags & VM_SHARED);
         default: return false;
     }
+}
+
+bool vma_supports_mlock(const Vma& vma) {
+    return !(vma.flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE));
 }
 
 // madvise_update_vma(): the flags an advice leads to, or the old ones.
@@ -195,7 +201,7 @@ void Machine::State::do_mlock(AddressSpace& mm, u64 start, u64 len, u64 flags, b
             return;
         }
         const u64 until = std::min(vma->end, end);
-        if (!(vma->flags & (VM_SPECIAL | VM_HUGETLB)))
+        if (vma_supports_mlock(*vma))
             change_flags(mm, vma, at, until, (vma->flags & ~kLockedMask) | flags);
         at = until;
     }
@@ -216,7 +222,7 @@ void Machine::State::do_mlockall(AddressSpace& mm, u64 flags) {
         Vma* vma = mm.vmas.find(at);
         if (!vma) break;
         at = vma->end;
-        if (!(vma->flags & (VM_SPECIAL | VM_HUGETLB)))
+        if (vma_supports_mlock(*vma))
             change_flags(mm, vma, vma->start, vma->end, (vma->flags & ~kLockedMask) | to_add);
     }
     if (to_add) populate(mm, 0, kTaskSize);

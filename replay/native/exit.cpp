@@ -35,7 +35,11 @@ void Machine::State::do_exit(const Event& e) {
 
 void Machine::State::mm_put(AddressSpace* mm, i32 pid, u32 tasks) {
     mm->users -= tasks;
-    if (mm->users) return;
+    if (mm->users) {
+        const Process* process = find_process(pid);
+        if (mm->pid == pid && (!process || process->mm != mm)) rename(*mm);
+        return;
+    }
     switch (facts.teardown) {
         case Teardown::at_exit: exit_mmap(mm); return;
         case Teardown::vmas: exit_mmap(mm, ExitStep::free_pgtables); break;
@@ -44,8 +48,18 @@ void Machine::State::mm_put(AddressSpace* mm, i32 pid, u32 tasks) {
     dying.push_back({pid, mm});
 }
 
-// exit_mmap(): all pages, then all links in address order, then the VMAs.
-void Machine::State::exit_mmap(AddressSpace* mm, ExitStep until) {
+// The process it is called after is gone, and others still use it: the one with the lowest number.
+void Machine::State::rename(AddressSpace& mm) {
+    for (std::size_t pid = 0; pid < process_slot.size(); ++pid)
+        if (process_slot[pid] && processes[process_slot[pid] - 1].mm == &mm) {
+            mm.pid = static_cast<i32>(pid);
+            return;
+        }
+}
+
+// exit_mmap(): all pages, then all links in address order, then the VMAs. If free_pgtables() is the
+// last step, it may be done for now with the VMAs that begin below `below`.
+void Machine::State::exit_mmap(AddressSpace* mm, ExitStep until, u64 below) {
     const std::size_t n = mm->vmas.size();
     const auto due = [&](ExitStep step) { return mm->exited < step && step <= until; };
     if (due(ExitStep::unmap_vmas)) {
@@ -54,10 +68,14 @@ void Machine::State::exit_mmap(AddressSpace* mm, ExitStep until) {
             if (vma.anon_vma) zap_range(*mm, vma, vma.start, vma.end, false);
         }
         mm->pages.free_all(store);
+        mm->exited = ExitStep::unmap_vmas;
     }
-    if (due(ExitStep::free_pgtables))
-        for (std::size_t i = 0; i < n; ++i) unlink_anon_vmas(*mm->vmas.at(i));
-    mm->exited = std::max(mm->exited, until);
+    if (due(ExitStep::free_pgtables)) {
+        for (std::size_t i = 0; i < n && mm->vmas.at(i)->start < below; ++i)
+            unlink_anon_vmas(*mm->vmas.at(i));
+        if (below < kTaskSize) return;
+        mm->exited = ExitStep::free_pgtables;
+    }
     if (until < ExitStep::exit_mmap) return;
     for (std::size_t i = 0; i < n; ++i) vma_free(mm->vmas.at(i));
     mm->vmas.clear();
@@ -73,7 +91,7 @@ void Machine::State::do_teardown(const Event& e, ExitStep step) {
     const ExitStep first = first_with_row(facts.teardown);
     if (first == ExitStep::none || step < first) return;
     if (AddressSpace* mm = exiting_mm(e.pid, step))
-        exit_mmap(mm, step);
+        exit_mmap(mm, step, e.addr && step == ExitStep::free_pgtables ? e.addr : kTaskSize);
     else
         anomaly(Anomaly::exit_unknown);  // no address space has an end without rows before it
 }

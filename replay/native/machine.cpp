@@ -121,8 +121,7 @@ void Machine::State::end_operation() {
     }
     for (std::size_t i = 0; i < kMaxCounters; ++i) {
         record.costs.counters[i] -= op_before.counters[i];
-        // A fault that only counts a reference is not worth a row.
-        changed |= op != Op::fault && record.costs.counters[i];
+        changed |= record.costs.counters[i] != 0;
     }
     if (changed) recorder.operation(record);
 }

@@ -53,57 +53,84 @@ void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpac
     }
     AddressSpace* mm = &parent;
     if (!(e.flags & kCloneVm)) {
-        mm = copied ? copied : dup_mmap(parent, e.child);
+        mm = copied;
+        if (!mm) {
+            mm = dup_mm(parent);
+            dup_mmap(*mm, parent, 0, kTaskSize);
+            model.mm_fork_end(*mm, parent);
+        }
         mm->pid = e.child;
     }
     ++mm->users;
     make_process(e.child) = Process{mm, 1};
 }
 
-// The return of dup_mmap(). Whose address space this is to be, the fork row tells.
+// dup_mmap(), or a part of it: the VMAs that begin below addr. Whose address space this is to be, the
+// fork row tells.
 void Machine::State::do_dup_mmap(const Event& e) {
-    drop_forked(e.tid);
-    if (AddressSpace* parent = mm_of(e.pid)) forked.push_back({e.tid, dup_mmap(*parent, 0)});
+    AddressSpace* parent = mm_of(e.pid);
+    auto it = std::find_if(forked.begin(), forked.end(),
+                           [&](const ForkedMm& each) { return each.tid == e.tid; });
+    if (it != forked.end() && (!parent || it->parent != parent)) {
+        drop_forked(e.tid);
+        it = forked.end();
+    }
+    if (!parent) return;
+    if (it == forked.end()) it = forked.insert(it, {e.tid, dup_mm(*parent), parent});
+    const u64 from = std::exchange(it->until, e.addr ? e.addr : kTaskSize);
+    dup_mmap(*it->mm, *parent, from, it->until);
+    if (e.addr) return;
+    model.mm_fork_end(*it->mm, *parent);
+    it->parent = nullptr;
 }
 
+// What dup_mmap() has made; one that was cut off is of no use.
 AddressSpace* Machine::State::take_forked(i32 tid) {
     const auto it = std::find_if(forked.begin(), forked.end(),
                                  [&](const ForkedMm& each) { return each.tid == tid; });
     if (it == forked.end()) return nullptr;
-    AddressSpace* mm = it->mm;
+    const ForkedMm taken = *it;
     forked.erase(it);
-    return mm;
+    if (!taken.parent) return taken.mm;
+    exit_mmap(taken.mm);
+    return nullptr;
 }
 
 void Machine::State::drop_forked(i32 tid) {
     if (AddressSpace* mm = take_forked(tid)) exit_mmap(mm);
 }
 
-AddressSpace* Machine::State::dup_mmap(AddressSpace& parent, i32 pid) {
-    AddressSpace* child = mm_alloc(pid);
+// What is to become a copy; it belongs to no process yet.
+AddressSpace* Machine::State::dup_mm(AddressSpace& parent) {
+    AddressSpace* child = mm_alloc(0);
     child->brk = parent.brk;
     child->brk_start = parent.brk_start;
     child->thp_disabled = parent.thp_disabled;
     child->ksm_merge_any = parent.ksm_merge_any;
+    child->vmas.reserve(parent.vmas.size());
     model.mm_fork_begin(*child, parent);
-    const std::size_t n = parent.vmas.size();
-    child->vmas.reserve(n);
-    for (std::size_t i = 0; i < n; ++i) {
+    return child;
+}
+
+// Copies the VMAs that begin in [start, end), with their pages. In the kernel the parent's do not change
+// meanwhile; should a trace say so, what no longer fits is left out.
+void Machine::State::dup_mmap(AddressSpace& child, AddressSpace& parent, u64 start, u64 end) {
+    if (!child.vmas.empty()) start = std::max(start, child.vmas.at(child.vmas.size() - 1)->end);
+    for (std::size_t i = parent.vmas.lower(start); i < parent.vmas.size(); ++i) {
         const Vma& from = *parent.vmas.at(i);
-        if (from.flags & VM_DONTCOPY) continue;
+        if (from.start >= end) break;
+        if (from.start < start || from.flags & VM_DONTCOPY) continue;
         Vma* vma = vma_dup(from);
-        vma->mm = child;
+        vma->mm = &child;
         vma->anon_vma = nullptr;
         vma->flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
         const bool wipe = vma->flags & VM_WIPEONFORK;
         if (from.anon_vma && !wipe) model.anon_vma_fork(*vma, from);
-        child->vmas.append(vma);
+        child.vmas.append(vma);
         // vma_needs_copy()
         if ((from.anon_vma || (from.flags & VM_MAYBE_GUARD)) && !wipe)
-            copy_page_range(*child, parent, from);
+            copy_page_range(child, parent, from);
     }
-    model.mm_fork_end(*child, parent);
-    return child;
 }
 
 // ---- exec ----

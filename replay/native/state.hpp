@@ -27,7 +27,7 @@ namespace rmapreplay {
 
 // ksm_compatible(): what KSM may merge, private file mappings included.
 inline constexpr bool ksm_compatible(u64 flags) {
-    return !(flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB));
+    return !(flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE));
 }
 // Shared anonymous memory is a file of its own, made by shmem_zero_setup(); so are vdso and vvar.
 inline constexpr u32 kShmemFiles = 0x80000000, kSpecialFiles = 0xc0000000;
@@ -71,10 +71,12 @@ struct DyingMm {
     AddressSpace* mm = nullptr;
 };
 
-// A copy that dup_mmap() has made for the fork of `tid` that comes next.
+// A copy that dup_mmap() makes, or has made, for the fork of `tid` that comes next.
 struct ForkedMm {
     i32 tid = 0;
     AddressSpace* mm = nullptr;
+    AddressSpace* parent = nullptr;  // null: the copy is complete
+    u64 until = 0;  // the VMAs that begin below are copied
 };
 
 // One entry found to map the folio that a walk looks for.
@@ -243,7 +245,8 @@ struct Machine::State {
     void do_swap_out(AddressSpace& mm, const Event& e);
     void do_discard(AddressSpace& mm, const Event& e);
     void do_swap_in(AddressSpace& mm, const Event& e);
-    void do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
+    void do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page,
+                      bool read_ahead = false);
     void fault_from_swap(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, bool write,
                          i8& present);
     void map_swapped(AddressSpace& mm, PteLeaf& leaf, unsigned page, Pte pte);
@@ -258,7 +261,8 @@ struct Machine::State {
     AddressSpace* mm_alloc(i32 pid);
     void do_fork(const Event& e);
     void add_child(const Event& e, AddressSpace& parent, AddressSpace* copied);
-    AddressSpace* dup_mmap(AddressSpace& parent, i32 pid);
+    AddressSpace* dup_mm(AddressSpace& parent);
+    void dup_mmap(AddressSpace& child, AddressSpace& parent, u64 start, u64 end);
     void do_dup_mmap(const Event& e);
     AddressSpace* take_forked(i32 tid);
     void drop_forked(i32 tid);  // the fork it was made for has failed
@@ -270,9 +274,10 @@ struct Machine::State {
     // ---- exit.cpp ----
     void do_exit(const Event& e);
     void mm_put(AddressSpace* mm, i32 pid, u32 tasks = 1);  // these stop using it
+    void rename(AddressSpace& mm);  // the process it was called after is gone
     void do_teardown(const Event& e, ExitStep step);
     AddressSpace* exiting_mm(i32 pid, ExitStep step);
-    void exit_mmap(AddressSpace* mm, ExitStep until = ExitStep::exit_mmap);
+    void exit_mmap(AddressSpace* mm, ExitStep until = ExitStep::exit_mmap, u64 below = kTaskSize);
     void finish_teardown();
 
     // ---- validate.cpp ----

@@ -8,6 +8,10 @@
 
 namespace rmapreplay {
 
+namespace {
+constexpr u64 kReadAhead = 1;  // swap_in: flags
+}
+
 // ---- entries ----
 
 // copy_nonpresent_pte(): both sides share the page from now on.
@@ -117,10 +121,12 @@ void Machine::State::map_swapped(AddressSpace& mm, PteLeaf& leaf, unsigned page,
 }
 
 // do_swap_page() of folios that were still in the swap cache: they are anonymous as ever, so they
-// keep home and index (folio_add_anon_rmap_ptes()).
+// keep home and index (folio_add_anon_rmap_ptes()). Those that reading ahead has put there are new.
 void Machine::State::do_swap_in(AddressSpace& mm, const Event& e) {
     for_each_entry(mm, e, is_swap, [&](Vma& vma, PteLeaf& leaf, unsigned page, Pte entry) {
-        if (entry == kSwapPrivate)
+        if (e.flags & kReadAhead)
+            do_swap_page(mm, vma, leaf, page, true);
+        else if (entry == kSwapPrivate)
             new_private_page(mm, vma, leaf, page);
         else
             map_swapped(mm, leaf, page, entry & ~kSwap);
@@ -130,7 +136,8 @@ void Machine::State::do_swap_in(AddressSpace& mm, const Event& e) {
 }
 
 // do_swap_page() of a page that must be read, or that a relative has had read since.
-void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page) {
+void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page,
+                                  bool read_ahead) {
     const Pte entry = PageTable::entry(store, leaf, page);
     if (entry == kSwapPrivate) {
         new_private_page(mm, vma, leaf, page);
@@ -142,7 +149,7 @@ void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, uns
         // Until v7.x the last entry of a page on a device like zram (SWP_SYNCHRONOUS_IO) was read
         // into a folio outside of the swap cache, which nobody else could know: exclusive. Now only
         // the entry itself can say so.
-        if (facts.kernel < Kernel::v7_3 && folios.swap_count(pte) == 1) {
+        if (facts.kernel < Kernel::v7_3 && folios.swap_count(pte) == 1 && !read_ahead) {
             put_swap_entry(entry);
             new_private_page(mm, vma, leaf, page);
             return;

@@ -13,8 +13,8 @@ constexpr u64 kVmasPerChunk = 256;
 constexpr u64 kSticky = VM_SOFTDIRTY | VM_MAYBE_GUARD;
 
 constexpr u64 PROT_READ = 0x1, PROT_WRITE = 0x2, PROT_EXEC = 0x4;
-constexpr u64 MAP_SHARED = 0x01, MAP_TYPE = 0x0f, MAP_SHARED_VALIDATE = 0x03, MAP_FIXED = 0x10,
-              MAP_ANONYMOUS = 0x20, MAP_GROWSDOWN = 0x100, MAP_LOCKED = 0x2000,
+constexpr u64 MAP_SHARED = 0x01, MAP_TYPE = 0x0f, MAP_SHARED_VALIDATE = 0x03, MAP_DROPPABLE = 0x08,
+              MAP_FIXED = 0x10, MAP_ANONYMOUS = 0x20, MAP_GROWSDOWN = 0x100, MAP_LOCKED = 0x2000,
               MAP_NORESERVE = 0x4000, MAP_POPULATE = 0x8000, MAP_NONBLOCK = 0x10000,
               MAP_STACK = 0x20000, MAP_HUGETLB = 0x40000, MAP_FIXED_NOREPLACE = 0x100000;
 
@@ -349,6 +349,10 @@ u64 Machine::State::vm_flags_for(const AddressSpace& mm, u64 prot, u64 map_flags
     if (map_flags & MAP_HUGETLB) flags |= VM_HUGETLB | VM_DONTEXPAND;
     const u64 type = map_flags & MAP_TYPE;
     if (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) flags |= VM_SHARED | VM_MAYSHARE;
+    if (type == MAP_DROPPABLE) {  // neither locked nor copied by fork (do_mmap())
+        flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
+        flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
+    }
     // accountable_mapping()
     if ((flags & VM_WRITE) && !(flags & (VM_NORESERVE | VM_SHARED | VM_HUGETLB)))
         flags |= VM_ACCOUNT;

@@ -75,11 +75,13 @@ void CowModel::put(CowContext* context) {
 // Exec, or the first sight of an mm: a root.
 void CowModel::mm_init(Mm& mm) { alloc(mm); }
 
-void CowModel::mm_fork_begin(Mm& child, Mm&) { alloc(child); }
+// Linked before its elder siblings, and before any PTE is copied that a walk would have to find.
+void CowModel::mm_fork_begin(Mm& child, Mm& parent) {
+    alloc(child);
+    link(child, parent);
+}
 
-// Only now, with all PTEs copied, is the child linked, before its elder siblings. (What a walk in
-// between would miss cannot happen in a replay, where a fork is one event.)
-void CowModel::mm_fork_end(Mm& child, Mm& parent) {
+void CowModel::link(Mm& child, Mm& parent) {
     auto& context = *static_cast<CowContext*>(child.rmap);
     auto& above = *static_cast<CowContext*>(parent.rmap);
     costs_.count(kSpinLocks);

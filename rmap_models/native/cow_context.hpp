@@ -62,8 +62,7 @@ class CowModel : public RmapModel {
     const ModelInfo& info() const final { return info_; }
 
     void mm_init(Mm& mm) final;
-    void mm_fork_begin(Mm& child, Mm& parent) final;
-    void mm_fork_end(Mm& child, Mm& parent) final;
+    void mm_fork_begin(Mm& child, Mm& parent) override;
     void mm_exit(Mm& mm) final;
 
     void anon_vma_prepare(Vma& vma) final;
@@ -103,6 +102,7 @@ class CowModel : public RmapModel {
     virtual bool may_forget_remaps() const { return false; }
 
     void enter(CowContext& context, const Vma& vma);
+    void link(Mm& child, Mm& parent);  // into the fork tree
 
   private:
     struct Before {  // a VMA as pre_update_vma() saw it

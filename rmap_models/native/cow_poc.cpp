@@ -4,10 +4,10 @@
 //   1  exclusive and displaced                      exclusive_walk_is_over()
 //   2  exclusive, at home at an ancestor            exclusive_walk_is_over()
 //   3  shared page swapped in at home in one mm     root_home()
+//   4  child linked only after its PTEs are copied  mm_fork_end()
 //   5  displacements inserted off by one            insert_off_by_one()
 //   6  partial move with a wrong old displacement   remap()
-// Not here: 4, a child linked only after its PTEs are copied, needs a walk during a fork, which is
-// one event; and what mmget() cannot have, an mm that has no users left and is not unmapped yet.
+// Not here: what mmget() cannot have, an mm that has no users left and is not unmapped yet.
 #include <algorithm>
 
 #include "rmap_models/native/cow_context.hpp"
@@ -45,6 +45,10 @@ class CowPoc final : public CowModel {
     // Hole 3. The mm that happens to fault first is taken for the page's home. What its ancestors,
     // siblings and cousins map of it later, from the swap cache, lies outside of the walk.
     Home root_home(const Vma& vma) const override { return home(vma); }
+
+    // Hole 4. A walk while fork copies, where a trace has one (dup_mmap in parts), does not come here.
+    void mm_fork_begin(Mm& child, Mm&) override { mm_init(child); }
+    void mm_fork_end(Mm& child, Mm& parent) override { link(child, parent); }
 
     // Hole 6. The old displacement is taken from the new part's address and the whole VMA's offset,
     // so it is too large by the pages in front of the part that moves. If it names nothing, nothing

@@ -49,6 +49,7 @@ inline constexpr u64 VM_MIXEDMAP = 0x10000000;
 inline constexpr u64 VM_HUGEPAGE = 0x20000000;
 inline constexpr u64 VM_NOHUGEPAGE = 0x40000000;
 inline constexpr u64 VM_MERGEABLE = 0x80000000;
+inline constexpr u64 VM_DROPPABLE = u64{1} << 40;
 inline constexpr u64 VM_SEALED = u64{1} << 42;  // v6.18; bit 63 before
 inline constexpr u64 VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
 
@@ -149,7 +150,7 @@ struct Mm {
     VmaTree vmas;
     void* rmap = nullptr;  // the model's object for this mm, if it keeps one
     u32 serial = 0;        // order of creation in this replay
-    i32 pid = 0;           // the process that first used it
+    i32 pid = 0;  // the process that first used it; if that is gone, the lowest that does
 };
 
 }  // namespace rmapreplay

@@ -66,3 +66,41 @@ TEST_CASE("in 6.12 PR_SET_MEMORY_MERGE keeps new mappings apart") {
         r.machine->validate();
     }
 }
+
+TEST_CASE("MAP_DROPPABLE: a kind of its own, neither locked nor kept by fork") {
+    for (Kernel kernel : {Kernel::v6_12, Kernel::v7_3}) {
+        constexpr u64 kDroppable = 0x38;  // MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED
+        Replay r = started(kernel);
+        r.mmap(1, X, 2);
+        r.mmap(1, X + 2 * kPageSize, 2, scenario::kProtRw, kDroppable);
+        CHECK(r.vmas() == 3u);
+        r.range(Op::mlock, 1, X + 2 * kPageSize, 1);
+        r.madvise(1, X + 2 * kPageSize, 1, 19);  // KEEPONFORK
+        r.madvise(1, X + 2 * kPageSize, 1, 17);  // DODUMP
+        CHECK(r.vmas() == 3u);
+        r.write(1, X, 4);
+        r.fork(1, 2);
+        CHECK(r.walk(1, X + kPageSize) == "1+ 2+");
+        CHECK(r.walk(1, X + 2 * kPageSize) == "1+");
+        CHECK(r.anomalies() == 0u);
+        r.machine->validate();
+    }
+}
+
+TEST_CASE("an mm is called after its first process, then after the lowest that is left") {
+    constexpr u64 kCloneVm = 0x100;
+    Replay r = started(Kernel::v7_3);
+    r.mmap(1, X, 1);
+    r.write(1, X);
+    r.fork(1, 4, kCloneVm);
+    r.fork(1, 3, kCloneVm);
+    r.exec(3);
+    CHECK(r.walk(1, X) == "1+");
+    r.fork(1, 2, kCloneVm);
+    r.exit(1);
+    CHECK(r.walk(4, X) == "2+");
+    r.exec(2);
+    CHECK(r.walk(4, X) == "4+");
+    r.exit(4);
+    r.machine->validate();
+}

@@ -424,3 +424,24 @@ TEST_CASE("where faults tell all orders, none is of order 0") {
     CHECK(r.machine->anon_mappings().size() == 1u + 1 + 512 + 1);
     r.machine->validate();
 }
+
+TEST_CASE("before 7.3 reading ahead keeps the last sharer's page from being known as exclusive") {
+    for (Kernel kernel : kKernels) {
+        Replay r = started("anon_vma", kernel);
+        r.fork(1, 2);
+        r.write(1, X, 2);  // the old pages are 2's alone, and not known to be
+        r.swap_out(2, X, 2);
+        r.read(2, X);  // read anew: at home in 2, if it is known by now that nobody else has it
+        Event e = r.event(Op::swap_in, 2);
+        e.addr = X + kPage;
+        e.len = kPage;
+        e.flags = 1;
+        r.apply(e);
+        r.read(2, X + kPage);
+        const bool known = kernel != Kernel::v7_3;
+        CHECK(r.walk(2, X) == (known ? "2+" : "1- 2+"));
+        CHECK(r.walk(2, X + kPage) == "1- 2+");
+        CHECK(r.anomalies() == 0u);
+        r.machine->validate();
+    }
+}

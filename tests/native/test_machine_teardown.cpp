@@ -6,6 +6,7 @@
 using namespace rmapreplay;
 using scenario::Replay;
 using scenario::X;
+using scenario::Y;
 
 namespace {
 
@@ -280,4 +281,58 @@ TEST_CASE("dup_mmap: the copy of a fork that failed goes") {
     cut.machine->finish();
     CHECK(live(cut) == "2 2 2 1");
     CHECK(cut.anomalies() == 0u);  // the trace may end there
+}
+
+TEST_CASE("dup_mmap in parts: what others do in between comes in between") {
+    for (const char* model : {"anon_vma", "cow", "cow-poc"}) {
+        Replay r(model, Kernel::v7_3);
+        r.exec(1);
+        r.mmap(1, X, 1);
+        r.mmap(1, Y, 1);
+        r.write(1, X);
+        r.write(1, Y);
+        const auto dup = [&](i32 pid, u64 below) {
+            Event e = r.event(Op::dup_mmap, pid);
+            e.addr = below;
+            r.apply(e);
+            if (std::string_view(model) != "cow-poc") r.machine->validate();
+        };
+        r.fork(1, 2);
+        dup(1, X + kPageSize);  // X is copied, Y is not
+        dup(2, 0);
+        CHECK(r.walk(1, Y).size() == 8u);  // 1, 2 and 2's child
+        r.fork(2, 4);
+        dup(1, 0);
+        r.fork(1, 3);
+        r.machine->validate();
+        if (std::string_view(model) == "anon_vma") {
+            CHECK(r.walk(1, X) == "1+ 2+ 3+ 4+");
+            CHECK(r.walk(1, Y) == "1+ 2+ 4+ 3+");
+        }
+        // A part of a copy that is never finished goes with its task.
+        dup(3, X + kPageSize);
+        r.exit(3);
+        CHECK(r.anomalies() == 0u);
+        r.machine->validate();
+    }
+}
+
+TEST_CASE("free_pgtables in parts: the VMAs above still are where walks look") {
+    Replay r = started(Teardown::all);
+    r.mmap(1, Y, 1);
+    r.write(1, Y);
+    r.fork(1, 2);
+    r.exit(2);
+    r.row(Op::unmap_vmas, 2);
+    Event e = r.event(Op::free_pgtables, 2);
+    e.addr = X + kPageSize;
+    r.apply(e);
+    CHECK(r.walk(1, X) == "1+");
+    CHECK(r.walk(1, Y) == "1+ 2-");
+    r.machine->validate();
+    r.row(Op::free_pgtables, 2);
+    CHECK(r.walk(1, Y) == "1+");
+    r.row(Op::exit_mmap, 2);
+    CHECK(r.anomalies() == 0u);
+    r.machine->validate();
 }

@@ -45,6 +45,12 @@ void TracefsParser::line(std::string_view text) {
         stats_.dropped.add("malformed_line");
         return;
     }
+    if (line.tid != running_) {
+        if (const auto it = threads_.find(running_); it != threads_.end()) {
+            pause(now_, running_, it->second);
+        }
+        running_ = line.tid;
+    }
     now_ = line.time;
     Thread& thread = this->thread(line.tid);
     if (const std::size_t probe = find_probe(line.event); probe != kNoProbe) {

@@ -54,7 +54,9 @@ class TracefsParser {
     // An exit_mmap() in progress.
     struct Teardown {
         u32 mm = 0;  // serial, 0: none
-        bool unlinks = false;  // free_pgtables() has begun
+        bool unlinks = false;  // free_pgtables() has begun and not ended
+        u64 unlinked = 0;  // where the VMA ends that left the reverse map last
+        u64 told = 0;  // what of that a free_pgtables row tells
         u32 vmas = 0;  // taken off the reverse map and not yet freed
         Timeline::Place end = 0;  // of its last row: the last VMA freed so far, 0: none yet
     };
@@ -78,6 +80,8 @@ class TracefsParser {
         Event swap_in;
         u32 forked_mm = 0;   // serial of what dup_mmap() filled last
         bool in_dup = false;
+        u64 copied = 0;  // where the VMA ends that dup_mmap() has linked last
+        u64 copied_told = 0;  // what of that a dup_mmap row tells
         Timeline::Place dup_place = 0;  // of its row, until the fork is known to succeed
         u64 unlinking = 0;   // VMA of the unlink_anon_vmas() in progress
         Teardown teardown;
@@ -133,6 +137,7 @@ class TracefsParser {
     bool fault_exit(const TracefsLine& line, Thread& thread);
     bool new_folio(const TracefsLine& line, Thread& thread);
     bool mapped_again(const TracefsLine& line, Thread& thread);
+    void swapped_in(i64 time, Thread& thread, u64 addr, u64 pages);
     Timeline::Reported grown(Thread& thread);
 
     // tracefs_exec.cpp: execve
@@ -151,7 +156,9 @@ class TracefsParser {
     bool mm_exit(const TracefsLine& line, Thread& thread);
     void place_exits(const TracefsLine& line, Thread& thread, const TracefsMm& mm);
     Event teardown_row(i64 time, i32 tid, const Thread& thread, Op op);
-    void exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u32 mm);
+    void exit_mmap_unlinks(Thread& thread, u32 mm);
+    void exit_mmap_unlinked(i64 time, i32 tid, Thread& thread);
+    void pause(i64 time, i32 tid, Thread& thread);
     void exit_mmap_frees(const TracefsLine& line, Thread& thread, u32 mm);
     void exit_mmap_done(i32 tid, Thread& thread);
 
@@ -174,6 +181,7 @@ class TracefsParser {
     u64 orders_told_ = 0;  // with the folio's flags
     std::vector<u64> seen_;  // by position in kProbeNames
     std::unordered_map<i32, Thread> threads_;
+    i32 running_ = -1;  // task of the line before
     i32 last_tid_ = -1;
     Thread* last_thread_ = nullptr;
     std::unordered_map<i32, Process> processes_;

@@ -21,6 +21,9 @@ constexpr u64 VM_FAULT_RETRY = 0x400;
 
 // include/linux/page-flags.h
 constexpr u64 PG_swapcache = 1u << 10;
+constexpr u64 PG_swapbacked = 1u << 17;
+
+constexpr u64 kReadAhead = 1;  // swap_in: flags
 
 // Whether the call takes away what is mapped at the address. A split on the way has uprobe_mmap()
 // write breakpoints once more into what is about to go.
@@ -169,7 +172,15 @@ bool TracefsParser::new_folio(const TracefsLine& line, Thread& thread) {
     const u64 flags_1 = fields.number(" f1=");
     if (!fields.ok()) return false;
     ++orders_told_;
-    if (thread.in_fault) thread.fault.order = folio_order(flags, flags_1);
+    if (!thread.in_fault) return true;
+    thread.fault.order = folio_order(flags, flags_1);
+    // What is made for the fault is not swapbacked yet; what reading ahead has made is.
+    if (thread.fault.write || (flags & PG_swapbacked) == 0 || (flags & PG_swapcache) == 0)
+        return true;
+    const u64 addr = fields.number(" addr=");
+    if (!fields.ok()) return false;
+    swapped_in(line.time, thread, addr, u64{1} << thread.fault.order);
+    thread.swap_in.flags = kReadAhead;
     return true;
 }
 
@@ -186,16 +197,20 @@ bool TracefsParser::mapped_again(const TracefsLine& line, Thread& thread) {
     const bool told = line.body.find(" flags=") != std::string_view::npos;
     const bool swapcache = told && (fields.number(" flags=") & PG_swapcache) != 0;
     if (pages == kPmdPages && !swapcache) return true;
-    // The fault goes on from here, perhaps to copy the page.
+    swapped_in(line.time, thread, addr, pages);
+    return true;
+}
+
+// The fault goes on from here, perhaps to copy the page.
+void TracefsParser::swapped_in(i64 time, Thread& thread, u64 addr, u64 pages) {
     timeline_.cancel(thread.fault_place);
     timeline_.cancel(thread.swap_in_place);
-    thread.swap_in_place = timeline_.reserve(line.time);
-    thread.fault_place = timeline_.reserve(line.time);
+    thread.swap_in_place = timeline_.reserve(time);
+    thread.fault_place = timeline_.reserve(time);
     thread.swap_in = Event{};
     thread.swap_in.op = Op::swap_in;
     thread.swap_in.addr = addr & kPageMask;
     thread.swap_in.len = pages * kPageSize;
-    return true;
 }
 
 }  // namespace rmapreplay

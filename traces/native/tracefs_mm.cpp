@@ -20,6 +20,7 @@ bool TracefsParser::mm_dup(const TracefsLine& line, Thread& thread) {
     }
     thread.forked_mm = mms_.create(pointer, TracefsMm::State::forked, 0).serial;
     thread.in_dup = true;
+    thread.copied = thread.copied_told = 0;
     return true;
 }
 
@@ -40,12 +41,14 @@ void TracefsParser::cancel_dup(Thread& thread) {
 
 // ---- exit_mmap() ----
 
-// The process uses the mm no more. If others made with CLONE_VM do, it is one of theirs.
+// The process uses the mm no more. If others made with CLONE_VM do, it is that of the lowest number,
+// as the machine has it.
 void TracefsParser::leave_mm(u32 serial, i32 pid) {
     TracefsMm* mm = mms_.by_serial(serial);
     if (!mm || --mm->users == 0 || mm->pid != pid) return;
     for (const auto& [other, user] : processes_) {
-        if (other != pid && user.mm == serial) mm->pid = other;
+        if (other == pid || user.mm != serial) continue;
+        if (mm->pid == pid || other < mm->pid) mm->pid = other;
     }
 }
 
@@ -99,24 +102,47 @@ void TracefsParser::place_exits(const TracefsLine& line, Thread& thread, const T
 }
 
 // unlink_anon_vmas() of a VMA in free_pgtables(), which calls it for each.
-void TracefsParser::exit_mmap_unlinks(const TracefsLine& line, Thread& thread, u32 mm) {
+void TracefsParser::exit_mmap_unlinks(Thread& thread, u32 mm) {
     Teardown& teardown = thread.teardown;
     if (teardown.mm == 0 || teardown.mm != mm) return;
     ++teardown.vmas;
-    if (std::exchange(teardown.unlinks, true)) return;
-    timeline_.push(teardown_row(line.time, line.tid, thread, Op::free_pgtables));
+    teardown.unlinks = true;
+}
+
+// Before the first VMA is freed, or when there is none.
+void TracefsParser::exit_mmap_unlinked(i64 time, i32 tid, Thread& thread) {
+    if (!std::exchange(thread.teardown.unlinks, false)) return;
+    timeline_.push(teardown_row(time, tid, thread, Op::free_pgtables));
+}
+
+// Another task goes on. What this one has copied or taken away by now is told, since what the other
+// does may depend on it: rows with an address, up to which it is done.
+void TracefsParser::pause(i64 time, i32 tid, Thread& thread) {
+    if (thread.in_dup && thread.copied > thread.copied_told) {
+        Event event = row(time, thread.pid, tid, Op::dup_mmap);
+        event.addr = thread.copied_told = thread.copied;
+        timeline_.push(event);
+    }
+    Teardown& teardown = thread.teardown;
+    if (teardown.unlinks && teardown.unlinked > teardown.told) {
+        Event event = teardown_row(time, tid, thread, Op::free_pgtables);
+        event.addr = teardown.told = teardown.unlinked;
+        timeline_.push(event);
+    }
 }
 
 // The row belongs where the last VMA is freed, which is known when as many are gone as there were.
 void TracefsParser::exit_mmap_frees(const TracefsLine& line, Thread& thread, u32 mm) {
     Teardown& teardown = thread.teardown;
     if (teardown.mm == 0 || teardown.mm != mm) return;
+    exit_mmap_unlinked(line.time, line.tid, thread);
     if (teardown.end != 0) timeline_.cancel(teardown.end);
     teardown.end = timeline_.reserve(line.time);
     if (teardown.vmas > 0 && --teardown.vmas == 0) exit_mmap_done(line.tid, thread);
 }
 
 void TracefsParser::exit_mmap_done(i32 tid, Thread& thread) {
+    exit_mmap_unlinked(now_, tid, thread);
     const Event event = teardown_row(now_, tid, thread, Op::exit_mmap);
     const Teardown teardown = std::exchange(thread.teardown, {});
     if (teardown.end == 0) {

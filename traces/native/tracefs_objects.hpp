@@ -29,6 +29,12 @@ class TracefsObjects {
         return it == vmas_.end() ? 0 : it->second.mm;
     }
 
+    // Where the VMA of a live anon_vma_chain ends; 0 if it is not known.
+    u64 end_of(u64 avc) const {
+        const auto it = chains_.find(avc);
+        return it == chains_.end() ? 0 : it->second.end;
+    }
+
     // anon_rmap_tree_insert(). What is new in it has just been allocated.
     struct Insert {
         u64 avc, anon_vma, root, parent, vma;

@@ -124,19 +124,24 @@ bool TracefsParser::probe_objects(Probe probe, const TracefsLine& line, Thread& 
             if (!mm || mm->state == TracefsMm::State::dead) return true;
             insert.mm = mm->serial;
             objects_.avc_insert(line.time, insert);
+            if (thread.in_dup && insert.mm == thread.forked_mm) thread.copied = insert.end;
             return true;
         }
         case Probe::avc_rm: {
             const u64 avc = fields.number(" avc=");
             const u64 vma = fields.number(" vma=");
             if (!fields.ok()) return false;
-            objects_.avc_remove(line.time, avc, thread.unlinking == vma);
+            const bool unlinked = thread.unlinking == vma;
+            if (unlinked && thread.teardown.unlinks) {
+                thread.teardown.unlinked = objects_.end_of(avc);
+            }
+            objects_.avc_remove(line.time, avc, unlinked);
             return true;
         }
         case Probe::av_unlink: {
             thread.unlinking = fields.number(" vma=");
             if (!fields.ok()) return false;
-            exit_mmap_unlinks(line, thread, objects_.mm_of(thread.unlinking));
+            exit_mmap_unlinks(thread, objects_.mm_of(thread.unlinking));
             return true;
         }
         case Probe::av_free: {
