@@ -37,8 +37,8 @@ class Tree:
         self._node(path, stat.S_IFLNK | 0o777, target.encode())
 
     def add_host(self, path: Path) -> None:
-        """A file or directory of this machine under its own path, symbolic links and all, and the
-        shared libraries that its programs need."""
+        """A file or directory of this machine under its own path, symbolic links and all, and what
+        its programs need: shared libraries, a script's interpreter."""
         path = Path(os.path.abspath(path))
         if not path.exists():
             raise HarnessError(f"{path}: no such file on this machine")
@@ -55,8 +55,8 @@ class Tree:
                     self.add_host(below)
         elif str(path) not in self._nodes:
             self._copy(path, str(path))
-            for library in needed_libraries(path):
-                self.add_host(library)
+            for needed in (*needed_libraries(path), *_interpreter(path)):
+                self.add_host(needed)
 
     def add_root(self, root: Path) -> None:
         """All of an unpacked package, at the place it is meant for."""
@@ -102,6 +102,13 @@ def needed_libraries(file: Path) -> list[Path]:
     if missing:
         raise HarnessError(f"{file}: needs {missing[1]}, which this machine lacks")
     return [Path(name) for name in re.findall(r"(/\S+) \(0x", listing.stdout)]
+
+
+def _interpreter(file: Path) -> list[Path]:
+    with file.open("rb") as opened:
+        found = re.match(rb"#! *(/\S+)", opened.read(256))
+    # Of a tree of files, many are scripts that nothing will run.
+    return [Path(os.fsdecode(found[1]))] if found and Path(os.fsdecode(found[1])).exists() else []
 
 
 def _write_entry(

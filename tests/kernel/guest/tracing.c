@@ -177,7 +177,11 @@ void mark(const char* format, ...) {
     int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     if (length >= (int)sizeof text) length = sizeof text - 1;
-    if (write(marker, text, (size_t)length) < 0) fail("trace_marker: %s", strerror(errno));
+    if (write(marker, text, (size_t)length) >= 0) return;
+    // A full buffer refuses with EBADF.
+    const long lost = lost_events();
+    if (lost > 0) fail("the trace buffer is full, %ld events are lost: make it larger", lost);
+    fail("trace_marker: %s", strerror(errno));
 }
 
 void tracing_on(bool on) {
