@@ -255,7 +255,7 @@ def test_tracefs_text_tells_what_it_has(tmp_path: Path) -> None:
         (7, "fault", 7, 4),
         (10, "exit", 7, None),
         (11, "unmap_vmas", 7, None),
-        (12, "free_pgtables", 7, None),
+        (13, "free_pgtables", 7, None),
         (13, "exit_mmap", 7, None),
     ]
     untold = TRACEFS.replace("flags=0x48 ", "")
