@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UnavailableError
+from errors import HarnessError, UnavailableError
 
 _LISTS_STAY_FRESH = 24 * 3600.0
 _DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -52,13 +52,14 @@ def _is_debian(uri: str) -> bool:
 class Archive:
     """The packages of one suite, unpacked below `cache`.
 
-    Every method raises UnavailableError if apt, the network or the package is missing.
+    Every method raises UnavailableError if apt, the network or the package is missing, HarnessError
+    if a package cannot be unpacked.
     """
 
     def __init__(self, suite: str, cache: Path) -> None:
         self.suite = suite
         self._known: dict[str, dict[str, str]] = {}
-        self._home = cache / suite
+        self._home = cache.absolute() / suite
         self._lists = self._home / "lists"
         self._updated = self._home / "updated"
 
@@ -96,7 +97,7 @@ class Archive:
         unfinished = target.with_suffix(".part")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        _check(["dpkg-deb", "-x", str(deb), str(unfinished)], self._home)
+        _check(["dpkg-deb", "-x", str(deb), str(unfinished)], self._home, HarnessError)
         unfinished.rename(target)
         shutil.rmtree(download)
         return target
@@ -143,7 +144,7 @@ class Archive:
         self._updated.touch()
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
-        home = self._home.absolute()
+        home = self._home
         settings = {
             "Dir::Etc::sourcelist": home / "sources.list",
             "Dir::Etc::sourceparts": "-",
@@ -156,10 +157,10 @@ class Archive:
             "Acquire::https::Timeout": "20",
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-        return _check([program, *options, *arguments], cwd or self._home)
+        return _check([program, *options, *arguments], cwd or home, UnavailableError)
 
 
-def _check(command: list[str], cwd: Path) -> str:
+def _check(command: list[str], cwd: Path, failure: type[HarnessError]) -> str:
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -167,5 +168,5 @@ def _check(command: list[str], cwd: Path) -> str:
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         reason = lines[-1].removeprefix("E: ") if lines else done.stderr.strip()
-        raise UnavailableError(f"{command[0]}: {reason or f'exit status {done.returncode}'}")
+        raise failure(f"{command[0]}: {reason or f'exit status {done.returncode}'}")
     return done.stdout
