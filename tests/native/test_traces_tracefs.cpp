@@ -96,7 +96,7 @@ TEST_CASE("forks, threads, and exits with and without the last task") {
           "14 exit 7/9\n"
           "15 exit 8/8\n"
           "16 unmap_vmas 8/8\n"
-          "17 free_pgtables 8/8\n"
+          "18 free_pgtables 8/8\n"
           "18 exit_mmap 8/8\n");
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("an exec tears down the old mm first, wherever its row would have been
           "11 dup_mmap 7/7\n"
           "12 fork 7/7 flags=0x1200000 child=8 child_tid=8\n"
           "15 unmap_vmas 8/8\n"
-          "16 free_pgtables 8/8\n"
+          "17 free_pgtables 8/8\n"
           "17 exit_mmap 8/8\n"
           "17 exec 8/8 path=/bin/b c\n"
           "18 mapping 8/8 addr=0x1000 len=0x1000 offset=0x0 flags=0x2 vm_flags=0x71 prot=1 "
@@ -143,7 +143,7 @@ TEST_CASE("exec's mappings: the placed stack, the trimmed image, the special one
     CHECK(parsed.rows ==
           kStarted +
               "11 unmap_vmas 7/7\n"
-              "12 free_pgtables 7/7\n"
+              "13 free_pgtables 7/7\n"
               "13 exit_mmap 7/7\n"
               "13 exec 7/7 path=/bin/a\n"
               "15 mapping 7/7 addr=0x7000 len=0x21000 offset=0xde000 flags=0x122 "
@@ -188,7 +188,7 @@ TEST_CASE("a thread that execs goes on under the leader's number") {
           "10 fork 7/7 flags=0x3d0f00 child=7 child_tid=9\n"
           "13 exit 7/7\n"
           "14 unmap_vmas 7/7\n"
-          "15 free_pgtables 7/7\n"
+          "16 free_pgtables 7/7\n"
           "16 exit_mmap 7/7\n"
           "16 exec 7/7 path=/bin/b\n"
           "19 fault 7/7 addr=0x5000 write=0 source=user\n");

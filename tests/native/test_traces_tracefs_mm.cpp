@@ -119,7 +119,7 @@ TEST_CASE("tracefs: exit_mmap() ends with the last VMA it frees, however long th
                            free_vma(18, 7, "0xa1", "0xb5")) ==
           "11 exit 7/7\n"
           "12 unmap_vmas 7/7\n"
-          "14 free_pgtables 7/7\n"
+          "16 free_pgtables 7/7\n"
           "18 exit_mmap 7/7\n");
 }
 
@@ -133,7 +133,7 @@ TEST_CASE("tracefs: who ends an address space does not matter, only whose it was
                   "13 fork 7/7 flags=0x4100 child=9 child_tid=9\n"
                   "14 exit 8/8\n"
                   "15 unmap_vmas 8/8\n"
-                  "16 free_pgtables 8/8\n"
+                  "17 free_pgtables 8/8\n"
                   "17 exit_mmap 8/8\n"
                   "18 fault 9/9 addr=0x5000 write=0 source=user\n");
     }
@@ -142,7 +142,7 @@ TEST_CASE("tracefs: who ends an address space does not matter, only whose it was
                            exit_mmap(17, 33, "0xa2")) == kForked +
                                                              "15 exec 8/8 path=/bin/a\n"
                                                              "17 unmap_vmas 8/8\n"
-                                                             "18 free_pgtables 8/8\n"
+                                                             "19 free_pgtables 8/8\n"
                                                              "19 exit_mmap 8/8\n");
 }
 
@@ -154,7 +154,7 @@ TEST_CASE("tracefs: a shared address space is the last user's") {
           "11 exit 7/7\n"
           "12 exit 8/8\n"
           "13 unmap_vmas 8/8\n"
-          "14 free_pgtables 8/8\n"
+          "15 free_pgtables 8/8\n"
           "15 exit_mmap 8/8\n");
     CHECK(rows_after_start(new_task(10, 7, 8, "100") + exec_from(11, 7, "0xa2") + exec_to(13, 7) +
                            fault(15, 8, "0xa1", "0x5000", "0x40") + exits(17, 8) +
@@ -164,7 +164,7 @@ TEST_CASE("tracefs: a shared address space is the last user's") {
           "15 fault 8/8 addr=0x5000 write=0 source=user\n"
           "17 exit 8/8\n"
           "18 unmap_vmas 8/8\n"
-          "19 free_pgtables 8/8\n"
+          "20 free_pgtables 8/8\n"
           "20 exit_mmap 8/8\n");
 }
 
@@ -175,7 +175,7 @@ TEST_CASE("tracefs: up to Linux 6.15 exits follow the end of the memory; their r
           "11 exit 7/9\n"
           "11 exit 7/7\n"
           "11 unmap_vmas 7/9\n"
-          "12 free_pgtables 7/9\n"
+          "13 free_pgtables 7/9\n"
           "13 exit_mmap 7/9\n");
 }
 
@@ -187,7 +187,7 @@ TEST_CASE("tracefs: Linux 6.12 frees VMAs once more after a grace period, which 
               free_vma(16, 7, "0xa1", "0xba1")) ==
           "12 exit 7/7\n"
           "13 unmap_vmas 7/7\n"
-          "14 free_pgtables 7/7\n"
+          "16 free_pgtables 7/7\n"
           "16 exit_mmap 7/7\n");
 }
 
@@ -199,7 +199,7 @@ TEST_CASE("tracefs: bprm_mm_init() makes an exec's first VMA up to Linux 6.15") 
               event(13, 7, "mm_exec", "mm=0xa2") + exit_mmap(14, 7, "0xa1") + exec_to(17, 7));
     CHECK(parsed.rows == kStarted +
                              "14 unmap_vmas 7/7\n"
-                             "15 free_pgtables 7/7\n"
+                             "16 free_pgtables 7/7\n"
                              "16 exit_mmap 7/7\n"
                              "16 exec 7/7 path=/bin/a\n");
     CHECK(parsed.stats.dropped["exec_stack_gup"] == u64{1});
@@ -405,4 +405,41 @@ TEST_CASE("tracefs: damaged rows of copies, ends and swap never break the parser
         lines += parsed.stats.lines;
     }
     CHECK(lines > 1900 * whole);
+}
+
+// ---- in parts ----
+
+TEST_CASE("tracefs: what is copied or unlinked when another task goes on has rows before it") {
+    const auto avc = [](int count, int tid, const std::string& what, const std::string& mm,
+                        const std::string& vma, const std::string& start) {
+        return event(count, tid, what,
+                     "avc=0xe" + vma.substr(2) + " av=0xf1 root=0xf1 par=0xf1 vma=" + vma +
+                         " mm=" + mm + " start=" + start + " end=0x" + start.substr(2) + "0");
+    };
+    CHECK(rows_after_start(
+              new_task(10, 7, 9, "4100") + event(11, 7, "mm_dup", "mm=0xa2 oldmm=0xa1") +
+              event(11, 7, "vma_dup", "orig=0xba1 vma=0xba2") +
+              avc(12, 7, "avc_ins", "0xa2", "0xba2", "0x500") +
+              fault(13, 9, "0xa1", "0x5000", "0x40") + fault(15, 9, "0xa1", "0x6000", "0x40") +
+              event(17, 7, "mm_dupx", "mm=0xa2 ret=0") + new_task(18, 7, 8, "1200000")) ==
+          "10 fork 7/7 flags=0x4100 child=9 child_tid=9\n"
+          "12 dup_mmap 7/7 addr=0x5000\n"
+          "13 fault 9/9 addr=0x5000 write=0 source=user\n"
+          "15 fault 9/9 addr=0x6000 write=0 source=user\n"
+          "17 dup_mmap 7/7\n"
+          "18 fork 7/7 flags=0x1200000 child=8 child_tid=8\n");
+    CHECK(rows_after_start(
+              fork(10, 7, 8, "0xa2") + avc(13, 8, "avc_ins", "0xa2", "0xba2", "0x500") +
+              exits(14, 8) + event(15, 8, "mm_exit", "mm=0xa2") +
+              unlink_vma(16, 8, "0xa2", "0xba2") + fault(17, 7, "0xa1", "0x5000", "0x40") +
+              avc(19, 8, "avc_rm", "0xa2", "0xba2", "0x500") +
+              fault(20, 7, "0xa1", "0x6000", "0x40") + free_vma(22, 8, "0xa2", "0xba2")) ==
+          kForked +
+              "14 exit 8/8\n"
+              "15 unmap_vmas 8/8\n"
+              "17 fault 7/7 addr=0x5000 write=0 source=user\n"
+              "19 free_pgtables 8/8 addr=0x5000\n"
+              "20 fault 7/7 addr=0x6000 write=0 source=user\n"
+              "22 free_pgtables 8/8\n"
+              "22 exit_mmap 8/8\n");
 }
