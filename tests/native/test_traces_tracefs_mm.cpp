@@ -443,3 +443,16 @@ TEST_CASE("tracefs: what is copied or unlinked when another task goes on has row
               "22 free_pgtables 8/8\n"
               "22 exit_mmap 8/8\n");
 }
+
+TEST_CASE("tracefs: a thread that exits after the one that left the group dead is no stranger") {
+    CHECK(rows_after_start(new_task(10, 7, 9, "3d0f00") +
+                           at(11, 9, "sched_process_exit: comm=a pid=9 prio=120 group_dead=true") +
+                           at(12, 7, "sched_process_exit: comm=a pid=7 prio=120 group_dead=false") +
+                           exit_mmap(13, 7, "0xa1")) ==
+          "10 fork 7/7 flags=0x3d0f00 child=7 child_tid=9\n"
+          "11 exit 7/9\n"
+          "12 exit 7/7\n"
+          "13 unmap_vmas 7/7\n"
+          "15 free_pgtables 7/7\n"
+          "15 exit_mmap 7/7\n");
+}

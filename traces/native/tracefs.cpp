@@ -216,9 +216,10 @@ bool TracefsParser::task_exit(const TracefsLine& line, Thread& thread) {
     // A thread that execs takes over the number of the leader, which exits for it (de_thread()).
     if (!process->exec || process->exec->tid == line.tid || line.tid != pid) thread.pid = 0;
     --process->threads;
-    const bool last = line.body.find(" group_dead=") == std::string_view::npos
-                          ? process->threads <= 0
-                          : line.body.ends_with("group_dead=true");
+    // The last to begin is told that the group is dead; others may be on their way out still.
+    const bool told = line.body.find(" group_dead=") != std::string_view::npos;
+    process->dead |= !told || line.body.ends_with("group_dead=true");
+    const bool last = process->dead && process->threads <= 0;
     // A thread's execve ends all others.
     if (process->exec && (last || process->exec->tid == line.tid)) finish_exec(*process);
     if (process->started) {

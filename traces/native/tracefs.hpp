@@ -102,6 +102,7 @@ class TracefsParser {
         i32 pid = 0;
         i32 threads = 1;
         bool started = false;  // its first exec was seen, or its parent had started
+        bool dead = false;  // every thread has begun to exit
         u32 mm = 0;            // serial, 0: not known
         std::unique_ptr<Exec> exec;
         std::unordered_map<u64, u64> shm;     // shmat: address -> length
