@@ -65,7 +65,12 @@ corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw
 
 .PHONY: fidelity
 fidelity: $(VENV)/installed  ## check the bundled traces and those in TRACES; the table in docs/fidelity.md
-	$(BIN)/python docs/fidelity_table.py $(filter-out %.truth.parquet,$(wildcard traces/corpus/*.parquet)) $(TRACES)
+	$(BIN)/python docs/fidelity_table.py $(filter-out %.truth.parquet, \
+	  $(wildcard traces/corpus/*.parquet tests/data/kernel-truth/*/*.parquet)) $(TRACES)
+
+.PHONY: kernel-truth-bundle
+kernel-truth-bundle: $(VENV)/installed  ## keep the recordings in OUT=dir as the tests' data
+	$(BIN)/python tests/kernel/bundle.py $(or $(OUT),build/kernel/out)
 
 .PHONY: bench
 bench: $(VENV)/build-tools  ## time the core: medians, ratios, instructions per event

@@ -17,7 +17,7 @@ import rmapreplay as rr
 from rmapreplay.traces.reader import read_trace
 
 HERE: Final = Path(__file__).resolve().parent
-CORPUS: Final = HERE.parent / "traces" / "corpus"
+ROOT: Final = HERE.parent
 _BEGIN: Final = "<!-- table: written by fidelity_table.py -->\n"
 _END: Final = "<!-- end of table -->\n"
 _HEADER: Final = (
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _row(path: Path, kernel: str | None, summary: dict[str, Any]) -> list[str]:
-    bundled = path.resolve().parent == CORPUS
+    bundled = path.resolve().is_relative_to(ROOT)
     walks, objects, vmas = summary["walks"], summary["objects"], summary["vmas"]
     chains = objects.get("anon_vma_chain", {})
     trees = [_pair(chains[name]) for name in ("inserts", "removes") if name in chains]
