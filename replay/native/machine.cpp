@@ -62,8 +62,12 @@ Process* Machine::State::process_of(i32 pid) {
 }
 
 AddressSpace* Machine::State::mm_of(i32 pid) {
-    Process* process = process_of(pid);
-    return process ? process->mm : nullptr;
+    if (const Process* process = find_process(pid)) return process->mm;
+    // A task still writes to its memory after the row of its exit (mm_release()).
+    for (const DyingMm& each : dying)
+        if (each.pid == pid && each.mm->exited == ExitStep::none) return each.mm;
+    anomaly(Anomaly::unknown_process);
+    return nullptr;
 }
 
 // Walks, and reclaim, come upon the pages of a dying mm until they are unmapped.

@@ -171,6 +171,20 @@ TEST_CASE("teardown: the last of those who share an mm gives it its name") {
     nothing_left(r);
 }
 
+TEST_CASE("teardown: a task may fault after its exit, as long as its memory is there") {
+    Replay r = started(Teardown::all);
+    r.mmap(1, Y, 1);
+    r.exit(1);
+    r.write(1, Y);
+    CHECK(r.walk(1, Y) == "1+");
+    CHECK(r.anomalies() == 0u);
+    r.row(Op::unmap_vmas, 1);
+    r.write(1, Y);
+    CHECK(r.count(Anomaly::unknown_process) == 1u);
+    r.row(Op::exit_mmap, 1);
+    CHECK(live(r) == "0 0 0 0");
+}
+
 TEST_CASE("teardown: a process id may be used again before the rows come") {
     Replay r = started(Teardown::all);
     r.fork(1, 2);
