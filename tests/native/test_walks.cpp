@@ -124,7 +124,7 @@ TEST_CASE("memory is sampled through the trace and at its end") {
     const MemoryRecord& last = r.log.memories.back();
     CHECK(last.seq == 511u);
     CHECK(last.folios == kFolios);
-    CHECK(last.ptes == 1 + 1 + 10 + 10);
+    CHECK(last.ptes == 1u + 1 + 10 + 10);
     CHECK(last.mms == 2u);
     CHECK(last.live[kVmAreaStruct] == 4u);
 }
