@@ -154,3 +154,21 @@ def test_a_spared_anon_vma_had_a_link_allocated_with_it() -> None:
     assert chains.filter(pl.col("change") == 1).height == seen.height + spared.height
     assert chains["change"].sum() == 0
     assert set(spared["time"]) <= set(chains.filter(pl.col("change") == 1)["time"])
+
+
+def test_a_peak_that_nothing_in_flight_explains(doctored: Doctor) -> None:
+    """A hundred VMAs more, there and gone at one time: none of them is still to come."""
+
+    def add(truth: pl.DataFrame) -> pl.DataFrame:
+        allocs = truth.with_row_index("at").filter(
+            pl.col("object") == "vm_area_struct", pl.col("action") == "alloc"
+        )
+        at = int(allocs["at"][-1])
+        alloc = truth[at : at + 1]
+        more = pl.concat([alloc] * 100 + [alloc.with_columns(action=pl.lit("free"))] * 100)
+        return pl.concat([truth[: at + 1], more, truth[at + 1 :]])
+
+    summary = rr.check(doctored("forky", add)).summary
+    peak = summary["objects"]["vm_area_struct"]["peak"]
+    assert peak["expected"] - peak["got"] > peak["in_flight"]
+    assert not summary["exact"]
