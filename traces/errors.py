@@ -40,6 +40,10 @@ class TraceFormatError(RmapReplayError):
         super().__init__(f"{', '.join(place)}: {reason}" if place else reason)
 
 
+class CaptureError(RmapReplayError):
+    """A capture cannot be made here, or broke off."""
+
+
 class ModelError(RmapReplayError):
     """A model cannot be made, or failed during a replay.
 

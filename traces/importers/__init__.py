@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
-from rmapreplay.traces.importers.base import Importer, ImportOptions, read_chunks
+from rmapreplay.traces.importers.base import Importer, ImportOptions, TextFile, read_chunks
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.truth import truth_path
 
@@ -72,7 +72,7 @@ def import_capture(
         if file.exists() and not force:
             raise RmapReplayError(f"{file}: exists already")
     chosen = detect(source) if source_format == "auto" else importer(source_format)
-    return chosen.run(source, out, options or ImportOptions())
+    return chosen.run(TextFile(source), out, options or ImportOptions())
 
 
 def _all() -> Iterator[Importer]:

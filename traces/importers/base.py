@@ -15,7 +15,7 @@ from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.writer import TraceWriter
 
-_CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
 _BATCH_ROWS: Final = 1 << 16
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 PAGE_SIZE: Final = 4096
@@ -38,6 +38,39 @@ class Parser(Protocol):
     def last_time(self) -> int: ...
 
 
+class TextSource(Protocol):
+    """Where the text of a capture comes from."""
+
+    @property
+    def name(self) -> str:
+        """What metadata call it."""
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The text, cut anywhere. Raises RmapReplayError if it cannot be had."""
+
+
+class TextFile:
+    """The text of a file, plain or .zst."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    def chunks(self) -> Iterator[bytes]:
+        return read_chunks(self.path)
+
+
 @dataclass(frozen=True)
 class ImportOptions:
     """What the user knows of the capture and its text does not say.
@@ -49,6 +82,8 @@ class ImportOptions:
         stack_limit: RLIMIT_STACK in bytes.
         command, description: free text about the workload.
         truth: answer keys of the same run, for the sidecar (see truth.py).
+        capture: what `rmapreplay capture` knows of its own run, for the metadata's key of that
+            name.
         progress: called now and then with the bytes of text read so far.
     """
 
@@ -59,6 +94,7 @@ class ImportOptions:
     command: str | None = None
     description: str | None = None
     truth: tuple[Path, ...] = ()
+    capture: Metadata | None = None
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
 
@@ -70,7 +106,7 @@ class Importer(Protocol):
     def recognizes(self, head: bytes) -> bool:
         """Whether a file whose text begins with `head` is of this format."""
 
-    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+    def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
         """Import `source` to the trace `out`; returns the trace's metadata.
 
         Raises TraceFormatError if the source is not of this format or damaged, RmapReplayError if
@@ -91,7 +127,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         raise RmapReplayError(f"{path}: cannot read: {error.strerror}") from error
     try:
         with pa.input_stream(str(path), compression="zstd" if compressed else None) as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
+            while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
     except OSError as error:
         if not compressed:
@@ -99,9 +135,10 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         raise TraceFormatError(f"damaged or truncated zstd data ({error})", path=path) from error
 
 
-def base_metadata(tool: str, source: Path, options: ImportOptions) -> Metadata:
+def base_metadata(tool: str, source: TextSource, options: ImportOptions) -> Metadata:
     """The part of a trace's metadata that is known before the first line is read."""
     return {
+        **({"capture": options.capture} if options.capture else {}),
         "page_size": PAGE_SIZE,
         "arch": "x86_64",
         "kernel": options.kernel,
@@ -135,17 +172,17 @@ def count_metadata(parser: Parser) -> Metadata:
 def import_text(
     parser: Parser,
     tool: str,
-    source: Path,
+    source: TextSource,
     out: Path,
     options: ImportOptions,
     finish: Callable[[], Metadata] = dict,
 ) -> Metadata:
-    """Run a text file through `parser` into the trace `out`; see Importer.run(). `finish` is called
+    """Run the text of `source` through `parser` into the trace `out`; see Importer.run(). `finish` is called
     when the parser has finished and before the trace is there under its name; what it returns is
     added to the metadata."""
     done = 0
     with TraceWriter(out) as writer:
-        for chunk in read_chunks(source):
+        for chunk in source.chunks():
             parser.feed(chunk)
             done += len(chunk)
             if options.progress:
@@ -157,7 +194,7 @@ def import_text(
             writer.write(pa.record_batch(parser.take()))
         counts = count_metadata(parser)
         if parser.rows == 0:
-            raise TraceFormatError(_nothing(tool, counts), path=source)
+            raise TraceFormatError(_nothing(tool, counts), path=source.place)
         metadata = base_metadata(tool, source, options) | counts | {"lacks": []}
         writer.metadata = metadata | finish()
     return writer.metadata

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rmapreplay import _native
-from rmapreplay.traces.importers.base import ImportOptions, import_text
+from rmapreplay.traces.importers.base import ImportOptions, TextSource, import_text
 from rmapreplay.traces.importers.truth_tap import TruthTap
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.truth import TruthWriter
@@ -28,7 +28,7 @@ class PerfImporter:
     def recognizes(self, head: bytes) -> bool:
         return _LINE.search(head) is not None
 
-    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+    def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
         with TruthWriter(out) as truth:
             truth.sources.append(source.name)
             truth.add_answer_keys(options.truth)

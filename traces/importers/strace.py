@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from rmapreplay import _native
-from rmapreplay.traces.importers.base import ImportOptions, import_text
+from rmapreplay.traces.importers.base import ImportOptions, TextSource, import_text
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.truth import answer_keys
 
@@ -26,7 +26,7 @@ class StraceImporter:
     def recognizes(self, head: bytes) -> bool:
         return _LINE.search(head) is not None
 
-    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+    def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
         with answer_keys(out, options.truth):
             return import_text(
                 _native.StraceParser(), self.name, source, out, options, lambda: {"lacks": _LACKS}

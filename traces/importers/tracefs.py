@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rmapreplay import _native
-from rmapreplay.traces.importers.base import ImportOptions, import_text
+from rmapreplay.traces.importers.base import ImportOptions, TextSource, import_text
 from rmapreplay.traces.importers.truth_tap import TruthTap
 from rmapreplay.traces.schema import Metadata
 from rmapreplay.traces.snapshots import SnapshotArchive
@@ -42,7 +42,7 @@ class TracefsImporter:
     def recognizes(self, head: bytes) -> bool:
         return _HEAD.search(head) is not None
 
-    def run(self, source: Path, out: Path, options: ImportOptions) -> Metadata:
+    def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
         if options.kernel is None:
             options = replace(options, kernel=_kernel(options.truth))
         with TruthWriter(out) as truth:
