@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# What the workloads share. One sources this file, defines the functions prepare and run, and ends
+# with `workload "$@"`. Both functions start in the workload's directory, with their output in a log
+# that nobody sees unless they fail. README.md has the contract.
+
+set -Eeuo pipefail
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TZ=UTC
+name=$(basename "${0%.*}")
+limit_s=60
+server=
+servers=()
+failed=
+
+# die REASON...: end the workload with a reason instead of the command that failed.
+die() {
+    failed=$*
+    exit 1
+}
+
+# need COMMAND...: what a workload cannot do without, from the packages that its header names.
+need() {
+    local command
+    for command; do
+        command -v "$command" >/dev/null ||
+            die "there is no $command; apt-get install $(sed -n 's/^# packages: //p' "$0")"
+    done
+}
+
+# serve COMMAND...: start a server in the background, as $server, which is stopped if a step fails.
+serve() {
+    "$@" &
+    server=$!
+    servers+=("$server")
+}
+
+# stop PID [SIGNAL]: end a server by TERM, or as it likes best, and wait. It has to exit with 0.
+stop() {
+    kill -s "${2:-TERM}" "$1"
+    wait "$1"
+}
+
+# until_ready COMMAND...: wait until it succeeds.
+until_ready() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        if "$@"; then return; fi
+        kill -0 "${servers[@]}" || die "a server ended before it was ready"
+        sleep 0.1
+    done
+    die "not ready after 20 s: $*"
+}
+
+# accepts PORT: somebody listens on this port of 127.0.0.1.
+accepts() {
+    (exec 4<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# free_port: set $port to one of 127.0.0.1 on which nobody listens, below those of outgoing connections.
+free_port() {
+    for ((port = 20000 + RANDOM % 10000; ; port++)); do
+        accepts "$port" || break
+    done
+}
+
+# as USER COMMAND...: run a command as an unprivileged user. It replaces no more than itself.
+as() {
+    local user=$1
+    shift
+    setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"
+}
+
+# own USER PATH...: make directories that belong to this user, who has to be able to reach them.
+own() {
+    local user=$1
+    shift
+    install -d -o "$user" -g "$user" "$@"
+    as "$user" test -w "$1" || die "$user cannot reach $PWD: a directory above it is closed to others"
+}
+
+finish_() {
+    local status=$?
+    trap - EXIT ERR TERM INT HUP
+    if ((${#servers[@]})); then
+        kill -TERM "${servers[@]}" 2>/dev/null || :
+        wait || :
+    fi
+    if ((status)); then
+        echo "$name: ${failed:-exit $status}" >&3
+        tail -n 20 log | sed "s/^/  /" >&3
+    fi
+    exit "$status"
+}
+
+step_() {
+    cd "$2"
+    chmod go+x .
+    export HOME=$PWD TMPDIR=$PWD
+    unset XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME DISPLAY DBUS_SESSION_BUS_ADDRESS
+    exec 3>&2 >>log 2>&1 </dev/null
+    trap finish_ EXIT
+    trap 'failed="line $LINENO: $BASH_COMMAND"' ERR
+    trap 'die "stopped by a signal, or not done within $limit_s s"' TERM INT HUP
+    "$1"
+}
+
+# A run is in a process group of its own, which a signal to this script has to be passed on to.
+alone_() {
+    local dir child=
+    dir=$(mktemp -d -t "rmapreplay-$name.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "rm -rf '$dir'" EXIT
+    trap '[[ -z $child ]] || kill -TERM "$child"; wait; exit 143' TERM INT HUP
+    local step
+    for step in prepare run; do
+        "$0" "$step" "$dir" &
+        child=$!
+        wait "$child" || exit
+    done
+}
+
+# workload "$@": the three forms of the command line.
+workload() {
+    case "$#:${1:-}" in
+        0:) alone_ ;;
+        2:prepare) step_ prepare "$2" ;;
+        2:run)
+            if [[ -z ${WORKLOAD_LIMITED:-} ]]; then
+                WORKLOAD_LIMITED=1 exec timeout --kill-after=10 "$limit_s" "$0" run "$2"
+            fi
+            step_ run "$2"
+            ;;
+        *)
+            echo "usage: $0 [prepare DIR | run DIR]" >&2
+            exit 2
+            ;;
+    esac
+}
