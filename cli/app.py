@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rmapreplay import __version__
+from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command("run", cls=RunCommand)(run)
 app.command("check")(check)
+app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
 app.command("import")(import_)
 app.command("info")(info)
 app.command("models")(models)

@@ -21,7 +21,7 @@ _IMPORTERS: Final = {
 }
 FORMATS: Final = tuple(_IMPORTERS)
 
-__all__ = ["FORMATS", "ImportOptions", "Importer", "detect", "import_capture", "importer"]
+__all__ = ["FORMATS", "ImportOptions", "Importer", "detect", "import_capture", "importer", "refuse_existing"]
 
 
 def importer(name: str) -> Importer:
@@ -68,11 +68,16 @@ def import_capture(
     source, out = Path(source), Path(out)
     if source_format != "auto" and source_format not in FORMATS:
         raise RmapReplayError(f"no format {source_format!r}: one of auto, {', '.join(FORMATS)}")
+    refuse_existing(out, force)
+    chosen = detect(source) if source_format == "auto" else importer(source_format)
+    return chosen.run(TextFile(source), out, options or ImportOptions())
+
+
+def refuse_existing(out: Path, force: bool) -> None:
+    """Raises RmapReplayError if a trace or its answer key is in the way."""
     for file in (out, truth_path(out)):
         if file.exists() and not force:
             raise RmapReplayError(f"{file}: exists already")
-    chosen = detect(source) if source_format == "auto" else importer(source_format)
-    return chosen.run(TextFile(source), out, options or ImportOptions())
 
 
 def _all() -> Iterator[Importer]:

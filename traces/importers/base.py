@@ -82,6 +82,7 @@ class ImportOptions:
         stack_limit: RLIMIT_STACK in bytes.
         command, description: free text about the workload.
         truth: answer keys of the same run, for the sidecar (see truth.py).
+        lost: events that the capture lost and its text does not tell of.
         capture: what `rmapreplay capture` knows of its own run, for the metadata's key of that
             name.
         progress: called now and then with the bytes of text read so far.
@@ -94,6 +95,7 @@ class ImportOptions:
     command: str | None = None
     description: str | None = None
     truth: tuple[Path, ...] = ()
+    lost: int = 0
     capture: Metadata | None = None
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
@@ -193,6 +195,7 @@ def import_text(
         if parser.ready:
             writer.write(pa.record_batch(parser.take()))
         counts = count_metadata(parser)
+        counts["lost"] += options.lost
         if parser.rows == 0:
             raise TraceFormatError(_nothing(tool, counts), path=source.place)
         metadata = base_metadata(tool, source, options) | counts | {"lacks": []}
