@@ -1,89 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <string>
 
-#include "tests/native/check.hpp"
 #include "tests/native/damage.hpp"
-#include "tests/native/trace_rows.hpp"
-#include "traces/native/perf.hpp"
+#include "tests/native/perf_text.hpp"
 
 using namespace rmapreplay;
-
-namespace {
-
-// One line of perf script: pid, tid, nanoseconds, and the rest.
-std::string at(int ns, int pid, int tid, const std::string& rest) {
-    char time[32];
-    std::snprintf(time, sizeof time, "12.%09d", ns);
-    return "  " + std::to_string(pid) + "/" + std::to_string(tid) + "   [001] " + time + ": " +
-           rest + "\n";
-}
-std::string enter(int ns, int pid, int tid, int nr, const std::string& args) {
-    return at(ns, pid, tid,
-              "      raw_syscalls:sys_enter: NR " + std::to_string(nr) + " (" + args + ")");
-}
-std::string leave(int ns, int pid, int tid, int nr, const std::string& result) {
-    return at(ns, pid, tid,
-              "       raw_syscalls:sys_exit: NR " + std::to_string(nr) + " = " + result);
-}
-std::string fault(int ns, int pid, int tid, const std::string& addr, const std::string& code,
-                  const std::string& kind = "user") {
-    return at(
-        ns, pid, tid,
-        "exceptions:page_fault_" + kind + ": address=" + addr + " ip=elf_load error_code=" + code);
-}
-std::string mmap2(int ns, int pid, int tid, const std::string& rest) {
-    return at(ns, pid, tid,
-              "PERF_RECORD_MMAP2 " + std::to_string(pid) + "/" + std::to_string(tid) + ": " + rest);
-}
-// Process 7 becomes known: an exec without mappings, at 1..4 ns.
-std::string start(int pid = 7) {
-    return enter(1, pid, pid, 59, "1, 2, 3, 4, 5, 6") +
-           at(2, pid, pid,
-              "PERF_RECORD_COMM exec: a b:c:" + std::to_string(pid) + "/" + std::to_string(pid)) +
-           at(3, pid, pid, "sched:sched_process_exec: filename=/bin/a pid=1 b pid=7 old_pid=7") +
-           leave(4, pid, pid, 59, "0");
-}
-const std::string kStarted = "12000000002 exec 7/7 path=/bin/a pid=1 b\n";
-
-struct Parsed {
-    std::string rows;
-    std::string mapped;
-    ImportStats stats;
-};
-Parsed parse(const std::string& text, std::size_t chunk = 1 << 20) {
-    PerfParser parser;
-    for (std::size_t i = 0; i < text.size(); i += chunk)
-        parser.feed(std::string_view(text).substr(i, chunk));
-    parser.finish();
-    return {trace_rows::text(parser.table()), trace_rows::named_text(parser.mapped().take()),
-            parser.stats()};
-}
-std::string exit_mmap(int ns, int pid, int tid) {
-    return at(ns, pid, tid, "mmap:exit_mmap: mt_mod 0xffff888118c5c500, DESTROY");
-}
-std::string exits(int ns, int pid, int tid) {
-    return at(ns, pid, tid, "sched:sched_process_exit: comm=a pid=" + std::to_string(tid));
-}
-std::string new_task(int ns, int pid, int child, const std::string& flags) {
-    return at(ns, pid, pid,
-              "task:task_newtask: pid=" + std::to_string(child) + " comm=a clone_flags=" + flags +
-                  " oom_score_adj=0");
-}
-std::string exec(int ns, int pid, bool exit_mmap_of_old) {
-    return enter(ns, pid, pid, 59, "1, 2, 3, 4, 5, 6") +
-           (exit_mmap_of_old ? exit_mmap(ns + 1, pid, pid) : "") +
-           at(ns + 2, pid, pid,
-              "PERF_RECORD_COMM exec: b:" + std::to_string(pid) + "/" + std::to_string(pid)) +
-           at(ns + 3, pid, pid, "sched:sched_process_exec: filename=/bin/b pid=8 old_pid=8") +
-           leave(ns + 4, pid, pid, 59, "0");
-}
-std::string rows_after_start(const std::string& text) {
-    const std::string rows = parse(start() + text).rows;
-    REQUIRE(rows.starts_with(kStarted));
-    return rows.substr(kStarted.size());
-}
-
-}  // namespace
+using namespace perf_text;
 
 TEST_CASE("perf: an exec makes a process known; what came before is dropped and counted") {
     const Parsed parsed =

@@ -2,6 +2,7 @@
 // What of the trace format and the importers Python can see.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <tuple>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -96,6 +98,15 @@ void bind_traces(nb::module_& m) {
     m.def("walk_kind_names", [] { return names(kWalkKindNames); });
     m.def("special_names", [] { return names(kSpecialNames); });
     m.def("needed_columns", needed_by_op);
+    m.def(
+        "recorded_syscalls",
+        [] {
+            nb::list ids;
+            for (const Sys sys : recorded_syscalls()) ids.append(static_cast<i64>(sys));
+            return nb::typed<nb::tuple, nb::int_, nb::ellipsis>(nb::tuple(ids));
+        },
+        "The ids of the x86-64 system calls that an importer needs entry and exit of, ascending. A "
+        "capture's filter has to let just these through.");
     nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
         .def(nb::init<>())
         .def("check", check_batch, nb::arg("batch"), nb::arg("dictionaries"),
@@ -110,7 +121,25 @@ void bind_traces(nb::module_& m) {
             "How many rows take_mapped() would give.")
         .def(
             "take_mapped", [](PerfParser& p) { return wrap_table(p.mapped().take()); },
-            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.");
+            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.")
+        .def(
+            "adopt",
+            [](PerfParser& parser, i32 pid, const std::vector<i32>& tids, i32 mm_of,
+               const std::vector<std::pair<u64, u64>>& shm) {
+                parser.adopt(pid, tids, mm_of);
+                for (const auto& [addr, len] : shm) parser.adopt_shm(pid, addr, len);
+            },
+            nb::arg("pid"), nb::arg("tids"), nb::arg("mm_of") = 0,
+            nb::arg("shm") = nb::make_tuple(),
+            "Before the first chunk: a process that was there before the capture began, with its "
+            "tasks `tids` (without its leader, if that has exited). Its events count from the "
+            "start, and calls that its tasks were in by then are counted apart, as "
+            "`entered_before_capture`. `mm_of`: a process adopted earlier whose address space it "
+            "shares, 0 for none. `shm`: address and length in bytes of what shmat has mapped. "
+            "Raises ValueError if `pid` is known already or has no tasks, or `mm_of` is unknown.")
+        .def("first_file", &PerfParser::first_file, nb::arg("file"),
+             "Before the first chunk: `file` numbers below this one are taken by other rows of the "
+             "trace, and stand for none of the files that this parser tells.");
     nb::class_<KmemParser>(m, "KmemParser", "Reads perf script text of slab allocations.")
         .def(nb::init<>())
         .def(
@@ -129,6 +158,7 @@ void bind_traces(nb::module_& m) {
         .def_prop_ro("rows", &KmemParser::rows, "How many rows there have been in all.")
         .def_prop_ro("lines", &KmemParser::lines)
         .def_prop_ro("live", &KmemParser::live, "Objects that have not been freed.")
+        .def_prop_ro("lost", &KmemParser::lost, "Events that the text says were lost.")
         .def_prop_ro(
             "dropped", [](KmemParser& parser) { return to_dict(parser.dropped()); },
             "What could not be used, by reason.");

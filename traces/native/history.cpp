@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "traces/native/history.hpp"
 
+#include <stdexcept>
+#include <utility>
+
 namespace rmapreplay {
 namespace {
 
@@ -53,6 +56,29 @@ Event History::row(i64 time, Task task, Op op) const {
     event.pid = task.pid;
     event.tid = task.tid;
     return event;
+}
+
+void History::adopt(i32 pid, std::span<const i32> tids, i32 mm_of) {
+    const std::string name = "process " + std::to_string(pid);
+    if (known(pid)) throw std::invalid_argument(name + " is known already");
+    if (tids.empty()) throw std::invalid_argument(name + " has no task");
+    if (mm_of != 0 && !known(mm_of)) {
+        throw std::invalid_argument(name + " shares the memory of an unknown one");
+    }
+    Process process;
+    process.known = true;
+    process.threads = static_cast<i32>(tids.size());
+    if (mm_of != 0) process.mm = processes_[mm_of].mm;
+    processes_[pid] = std::move(process);
+    for (const i32 tid : tids) threads_[tid].adopted = true;
+    last_pid_ = -1;
+}
+
+void History::adopt_shm(i32 pid, u64 addr, u64 len) {
+    if (!known(pid)) {
+        throw std::invalid_argument("process " + std::to_string(pid) + " is not known");
+    }
+    processes_[pid].shm[addr] = len;
 }
 
 void History::new_task(i64 time, Task parent, i32 child_tid, u64 clone_flags) {
@@ -148,6 +174,7 @@ void History::enter(i64 time, Task task, const Call& call) {
         abandon(task, thread);
     }
     settle_exit_mmap(thread);
+    thread.adopted = false;
     thread.in_call = true;
     thread.pid = task.pid;
     thread.call = call;
@@ -170,8 +197,11 @@ void History::exit(i64 time, Task task, Sys sys, i64 result) {
     }
     if (it == threads_.end() || !it->second.in_call) {
         if (!known_or_dropped(task.pid)) return;
-        // A new task returns from a clone that its parent entered.
-        if (!(makes_task(sys) && result == 0)) ++stats_.unmatched_exits;
+        if (it != threads_.end() && std::exchange(it->second.adopted, false)) {
+            stats_.dropped.add("entered_before_capture");
+        } else if (!(makes_task(sys) && result == 0)) {  // a new task's, from its parent's clone
+            ++stats_.unmatched_exits;
+        }
         return;
     }
     Thread& thread = it->second;

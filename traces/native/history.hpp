@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -44,6 +45,16 @@ class History {
     History(const History&) = delete;
     History& operator=(const History&) = delete;
 
+    // Before the first event: a process that was there before the capture began, with its tasks
+    // (not its leader, if that has exited). Its events count from the start. `mm_of`: another such
+    // process whose address space it shares, 0: none. Throws std::invalid_argument if `pid` is known
+    // already, has no task, or `mm_of` is not known.
+    void adopt(i32 pid, std::span<const i32> tids, i32 mm_of = 0);
+    // What shmat has mapped in an adopted process.
+    void adopt_shm(i32 pid, u64 addr, u64 len);
+    // `file` numbers below are taken by rows of others.
+    void first_file(u32 file) { files_.begin_at(file); }
+
     // Calls in order of time (ns).
     void enter(i64 time, Task task, const Call& call);
     void exit(i64 time, Task task, Sys sys, i64 result);
@@ -75,6 +86,7 @@ class History {
     };
     struct Thread {
         bool in_call = false;
+        bool adopted = false;  // may be in a call that it entered before the capture
         i32 pid = 0;  // of the task in the call
         Call call;
         Timeline::Place place = 0;  // of the call's row, 0: none reserved

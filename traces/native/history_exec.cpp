@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // execve, and the end of an address space.
 #include <algorithm>
+#include <utility>
 
 #include "traces/native/history.hpp"
 
@@ -28,8 +29,9 @@ void History::comm_exec(i64 time, Task task) {
     ExecWindow* exec = exec_window(task);
     if (!exec) {
         if (!known_sideband(task.pid)) return;
-        stats_.dropped.add("enter_of_exec");
         Thread& thread = threads_[task.tid];
+        const bool adopted = std::exchange(thread.adopted, false);
+        stats_.dropped.add(adopted ? "entered_before_capture" : "enter_of_exec");
         abandon(task, thread);
         thread.in_call = true;
         thread.pid = task.pid;

@@ -31,6 +31,13 @@ class PerfParser {
     PerfParser(const PerfParser&) = delete;
     PerfParser& operator=(const PerfParser&) = delete;
 
+    // See History.
+    void adopt(i32 pid, std::span<const i32> tids, i32 mm_of = 0) {
+        history_.adopt(pid, tids, mm_of);
+    }
+    void adopt_shm(i32 pid, u64 addr, u64 len) { history_.adopt_shm(pid, addr, len); }
+    void first_file(u32 file) { history_.first_file(file); }
+
     void feed(std::string_view chunk) {
         lines_.feed(chunk, [this](std::string_view line) { this->line(line); });
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "traces/native/syscalls.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace rmapreplay {
@@ -29,10 +31,12 @@ constexpr std::pair<Sys, std::string_view> kNames[] = {
     {Sys::exit_group, "exit_group"},
     {Sys::mbind, "mbind"},
     {Sys::execveat, "execveat"},
+    {Sys::userfaultfd, "userfaultfd"},
     {Sys::mlock2, "mlock2"},
     {Sys::pkey_mprotect, "pkey_mprotect"},
     {Sys::clone3, "clone3"},
     {Sys::process_madvise, "process_madvise"},
+    {Sys::process_mrelease, "process_mrelease"},
     {Sys::set_mempolicy_home_node, "set_mempolicy_home_node"},
     {Sys::map_shadow_stack, "map_shadow_stack"},
     {Sys::mseal, "mseal"},
@@ -51,6 +55,17 @@ constexpr std::pair<i32, std::string_view> kErrors[] = {
 };
 
 }  // namespace
+
+std::span<const Sys> recorded_syscalls() {
+    static const auto ids = [] {
+        std::array<Sys, std::size(kNames)> all{};
+        std::transform(std::begin(kNames), std::end(kNames), all.begin(),
+                       [](const auto& known) { return known.first; });
+        std::sort(all.begin(), all.end());
+        return all;
+    }();
+    return ids;
+}
 
 std::string syscall_name(Sys sys) {
     for (const auto& [known, name] : kNames) {
@@ -107,6 +122,8 @@ RowAt row_at(const Call& call) {
             }
         case Sys::remap_file_pages:
         case Sys::process_madvise:
+        case Sys::process_mrelease:
+        case Sys::userfaultfd:
         case Sys::set_mempolicy_home_node:
         case Sys::map_shadow_stack: return RowAt::unusable;
         default: return RowAt::nowhere;

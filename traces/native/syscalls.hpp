@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -35,15 +36,19 @@ enum class Sys : i64 {
     exit_group = 231,
     mbind = 237,
     execveat = 322,
+    userfaultfd = 323,
     mlock2 = 325,
     pkey_mprotect = 329,
     clone3 = 435,
     process_madvise = 440,
+    process_mrelease = 448,
     set_mempolicy_home_node = 450,
     map_shadow_stack = 453,
     mseal = 462,
 };
 
+// Those that a capture has to record, ascending: the whole table.
+std::span<const Sys> recorded_syscalls();
 // Name as in the table above; "syscall_N" for others.
 std::string syscall_name(Sys sys);
 // Sys::none if the name is not in the table above.
