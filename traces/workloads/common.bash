@@ -7,8 +7,9 @@
 set -Eeuo pipefail
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TZ=UTC
-name=$(basename "${0%.*}")
-limit_s=60
+self=$(realpath "$0")
+name=$(basename "${self%.*}")
+as=()
 server=
 servers=()
 failed=
@@ -24,7 +25,7 @@ need() {
     local command
     for command; do
         command -v "$command" >/dev/null ||
-            die "there is no $command; apt-get install $(sed -n 's/^# packages: //p' "$0")"
+            die "there is no $command; apt-get install $(sed -n 's/^# packages: //p' "$self")"
     done
 }
 
@@ -64,19 +65,25 @@ free_port() {
     done
 }
 
-# as USER COMMAND...: run a command as an unprivileged user. It replaces no more than itself.
-as() {
-    local user=$1
-    shift
-    setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"
+# fetch N PATH [OPTION...]: N requests to $port by ab, all of which have to succeed.
+fetch() {
+    ab -q -n "$1" "${@:3}" "http://127.0.0.1:$port/$2" >ab.log
+    if ! grep -Eq "^Complete requests: +$1$" ab.log || ! grep -Eq '^Failed requests: +0$' ab.log ||
+        grep Non-2xx ab.log; then
+        die "not all of $1 requests for $2 succeeded"
+    fi
 }
 
-# own USER PATH...: make directories that belong to this user, who has to be able to reach them.
+# user USER: from now on "${as[@]}" before a command runs it as this user, without a process more.
+user() {
+    as=(setpriv --reuid "$1" --regid "$1" --clear-groups --)
+}
+
+# own PATH...: make directories for that user, who has to be able to reach them.
 own() {
-    local user=$1
-    shift
-    install -d -o "$user" -g "$user" "$@"
-    as "$user" test -w "$1" || die "$user cannot reach $PWD: a directory above it is closed to others"
+    install -d "$@"
+    chown "${as[2]}:${as[2]}" "$@"
+    "${as[@]}" test -w "$1" || die "a directory above $PWD is closed to ${as[2]}"
 }
 
 finish_() {
@@ -93,6 +100,17 @@ finish_() {
     exit "$status"
 }
 
+# What takes too long is ended with all that is in its process group.
+within_() {
+    if [[ -z ${WORKLOAD_LIMIT:-} ]]; then
+        WORKLOAD_LIMIT=$1 exec timeout --kill-after=10 "$1" "$self" "${@:2}"
+    fi
+    unset WORKLOAD_LIMIT
+    limit_s=$1
+    trap 'die "stopped by a signal, or not done within $limit_s s"' TERM INT HUP
+    step_ "${@:2}"
+}
+
 step_() {
     cd "$2"
     chmod go+x .
@@ -101,11 +119,10 @@ step_() {
     exec 3>&2 >>log 2>&1 </dev/null
     trap finish_ EXIT
     trap 'failed="line $LINENO: $BASH_COMMAND"' ERR
-    trap 'die "stopped by a signal, or not done within $limit_s s"' TERM INT HUP
     "$1"
 }
 
-# A run is in a process group of its own, which a signal to this script has to be passed on to.
+# A step is in a process group of its own, so a signal to this script has to be passed on to it.
 alone_() {
     local dir child=
     dir=$(mktemp -d -t "rmapreplay-$name.XXXXXX")
@@ -114,7 +131,7 @@ alone_() {
     trap '[[ -z $child ]] || kill -TERM "$child"; wait; exit 143' TERM INT HUP
     local step
     for step in prepare run; do
-        "$0" "$step" "$dir" &
+        "$self" "$step" "$dir" &
         child=$!
         wait "$child" || exit
     done
@@ -124,13 +141,8 @@ alone_() {
 workload() {
     case "$#:${1:-}" in
         0:) alone_ ;;
-        2:prepare) step_ prepare "$2" ;;
-        2:run)
-            if [[ -z ${WORKLOAD_LIMITED:-} ]]; then
-                WORKLOAD_LIMITED=1 exec timeout --kill-after=10 "$limit_s" "$0" run "$2"
-            fi
-            step_ run "$2"
-            ;;
+        2:prepare) within_ 300 "$@" ;;
+        2:run) within_ 60 "$@" ;;
         *)
             echo "usage: $0 [prepare DIR | run DIR]" >&2
             exit 2
