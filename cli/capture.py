@@ -106,6 +106,7 @@ def _capture(
     command: list[str], out: Path, options: CaptureOptions, *, force: bool, allow_loss: bool
 ) -> int:
     from rmapreplay.traces.capture.session import capture as run
+
     metadata = run(command, out, options, force=force)
     for line in [*summary_lines(out, metadata), _closing(metadata)]:
         typer.echo(line, err=True)

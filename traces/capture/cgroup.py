@@ -61,6 +61,10 @@ class Cgroup:
         place = mount()
         if not place:
             raise CaptureError(str(requirement()))
+        for left in place.glob("rmapreplay-*-*"):
+            if not Path("/proc", left.name.split("-")[1]).exists():  # of a capture that was killed
+                with contextlib.suppress(OSError):
+                    left.rmdir()  # which only works if it is empty
         path = place / f"rmapreplay-{os.getpid()}-{time.monotonic_ns():x}"
         try:
             path.mkdir()

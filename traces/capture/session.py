@@ -23,6 +23,7 @@ from rmapreplay.traces.capture.backend import (
     Target,
     backend,
 )
+from rmapreplay.traces.capture.faults import FaultCount
 from rmapreplay.traces.capture.interrupts import Interrupts
 from rmapreplay.traces.capture.launch import Launcher
 from rmapreplay.traces.capture.requirements import Requirement, require
@@ -89,18 +90,30 @@ def capture(
         launcher = Launcher(command)
         stack.callback(launcher.close)
         group = _cgroup(chosen, stack)
+        faults = None
         if group:
             group.add(launcher.pid)
+            faults = FaultCount(group)
+            faults.add(launcher.pid)
+            stack.callback(faults.remove)
         tree: Tree = group or Traced()
         target = Target((launcher.pid,), group.name if group else None)
         watch = _Watch(chosen.start(target, settings), tree, options.duration, stack)
         launcher.go()
         ended = watch.until_end(launcher)
-        return _convert(chosen, watch, out, options, settings, {
-            "command": shlex.join(command),
-            "ended": ended,
-            "exit": vars(launcher.ended) if launcher.ended else None,
-        })
+        return _convert(
+            chosen,
+            watch,
+            out,
+            options,
+            settings,
+            {
+                "command": shlex.join(command),
+                "ended": ended,
+                "exit": vars(launcher.ended) if launcher.ended else None,
+                "faults": faults.faults() if faults else None,
+            },
+        )
 
 
 def _settings(scratch: Path, options: CaptureOptions) -> Settings:
