@@ -26,10 +26,17 @@ def end_with_parent() -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit status, or the signal that killed it (0: none)."""
+    """How a command ended.
+
+    Attributes:
+        status: its exit status.
+        signal: the signal that killed it; 0: none.
+        cpu: seconds of CPU time that it and all it waited for took.
+    """
 
     status: int
     signal: int
+    cpu: float
 
     def __str__(self) -> str:
         if self.signal:
@@ -90,11 +97,12 @@ class Launcher:
             self._gate = None
 
     def _reap(self, options: int) -> None:
-        pid, status = os.waitpid(self.pid, options)
+        pid, status, usage = os.wait4(self.pid, options)
         if pid == 0:
             return
         code = os.waitstatus_to_exitcode(status)
-        self.ended = Ended(max(code, 0), max(-code, 0))
+        cpu = round(usage.ru_utime + usage.ru_stime, 3)
+        self.ended = Ended(max(code, 0), max(-code, 0), cpu)
 
 
 def _wait_and_exec(command: tuple[str, ...], waits: int, fails: int) -> None:

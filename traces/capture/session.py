@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -214,6 +215,7 @@ def _convert(
     run: Metadata,
 ) -> Metadata:
     captured = watch.stop()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     import_options = ImportOptions(
         kernel=host.kernel_release(),
         thp=host.thp_enabled(),
@@ -228,6 +230,7 @@ def _convert(
             **chosen.describe(),
             **run,
             "seconds": round(watch.seconds, 3),
+            "children_cpu": round(usage.ru_utime + usage.ru_stime, 3),
             "lock_order": settings.lock_order,
             "buffer_mb": settings.buffer_mb,
             "host": host.settings(),
