@@ -59,6 +59,14 @@ fuzz: native-test $(VENV)/dev-tools $(VENV)/installed  ## many more random trace
 	$(BUILD)/native-tests/native_tests random
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/property
 
+.PHONY: corpus
+corpus: $(VENV)/installed  ## capture the workloads of traces/workloads, or WORKLOADS="a b", into OUT=dir; ROUNDS=n to time
+	$(BIN)/python traces/corpus/collect.py $(or $(OUT),$(BUILD)/corpus) $(WORKLOADS) --rounds $(or $(ROUNDS),1)
+
+.PHONY: corpus-table
+corpus-table: $(VENV)/installed  ## write the tables in docs/corpus.md from the cards in OUT=dir
+	$(BIN)/python docs/corpus_table.py $(or $(OUT),$(BUILD)/corpus)
+
 .PHONY: corpus-rebuild
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
