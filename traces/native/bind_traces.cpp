@@ -20,6 +20,7 @@
 #include "traces/native/event_table.hpp"
 #include "traces/native/kmem.hpp"
 #include "traces/native/perf.hpp"
+#include "traces/native/perf_records.hpp"
 #include "traces/native/strace.hpp"
 #include "traces/native/trace_check.hpp"
 
@@ -164,4 +165,15 @@ void bind_traces(nb::module_& m) {
             "What could not be used, by reason.");
     bind_importer<StraceParser>(m, "StraceParser", "Reads the text of strace -f -ttt.");
     bind_tracefs(m);
+    nb::class_<PerfRecordCounter>(m, "PerfRecordCounter",
+                                  "Counts the records of a perf.data that still grows.")
+        .def(nb::init<>())
+        .def(
+            "feed",
+            [](PerfRecordCounter& counter, nb::bytes chunk) {
+                counter.feed(std::string_view(chunk.c_str(), chunk.size()));
+            },
+            nb::arg("chunk"), "The next bytes of the file, cut anywhere.")
+        .def_prop_ro("samples", &PerfRecordCounter::samples, "Samples so far.")
+        .def_prop_ro("lost", &PerfRecordCounter::lost, "Samples that perf says it lost, so far.");
 }
