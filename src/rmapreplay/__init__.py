@@ -17,7 +17,9 @@ from rmapreplay.replay.result import Result, replay
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
     from rmapreplay.rmap_models import models
+    from rmapreplay.traces.capture.session import CaptureOptions, capture
     from rmapreplay.traces.errors import (
+        CaptureError,
         InvariantError,
         ModelError,
         RmapReplayError,
@@ -29,18 +31,23 @@ __version__ = "0.1.0"
 
 # Loaded on first use: the command line must not wait for pyarrow and polars to print its help.
 _HOMES = {
+    "CaptureError": "rmapreplay.traces.errors",
+    "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
     "InvariantError": "rmapreplay.traces.errors",
     "ModelError": "rmapreplay.traces.errors",
     "RmapReplayError": "rmapreplay.traces.errors",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
+    "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
     "models": "rmapreplay.rmap_models",
     "read_trace": "rmapreplay.traces.reader",
 }
 
 __all__ = [
+    "CaptureError",
+    "CaptureOptions",
     "Check",
     "InvariantError",
     "ModelError",
@@ -49,6 +56,7 @@ __all__ = [
     "Trace",
     "TraceFormatError",
     "__version__",
+    "capture",
     "check",
     "models",
     "read_trace",

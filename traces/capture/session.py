@@ -68,7 +68,11 @@ def requirements(options: CaptureOptions) -> Iterator[Requirement]:
 
 
 def capture(
-    command: Sequence[str], out: Path, options: CaptureOptions, *, force: bool = False
+    command: Sequence[str],
+    out: str | Path,
+    options: CaptureOptions | None = None,
+    *,
+    force: bool = False,
 ) -> Metadata:
     """Run a command and capture it and all its descendants as the trace `out`; returns the trace's
     metadata.
@@ -83,6 +87,7 @@ def capture(
         TraceFormatError: nothing was captured.
         RmapReplayError: a file cannot be written.
     """
+    out, options = Path(out), options or CaptureOptions()
     refuse_existing(out, force)
     with ExitStack() as stack:
         chosen = backend(options.backend)
