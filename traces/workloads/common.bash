@@ -9,6 +9,8 @@ set -Eeuo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TZ=UTC
 self=$(realpath "$0")
 name=$(basename "${self%.*}")
+# shellcheck disable=SC2034
+programs=$(dirname "$self")/programs
 as=()
 server=
 servers=()

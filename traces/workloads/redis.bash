@@ -14,8 +14,8 @@ client() { redis-cli -e -s redis.sock "$@"; }
 load() { redis-benchmark -s redis.sock -q -n "$1" -r 200000 -d 128 -c 20 -t set,lpush,hset; }
 
 idle() {
-    client info persistence >state
-    grep -q rdb_bgsave_in_progress:0 state && grep -q aof_rewrite_in_progress:0 state
+    state=$(client info persistence)
+    [[ $state == *rdb_bgsave_in_progress:0* && $state == *aof_rewrite_in_progress:0* ]]
 }
 
 prepare() {
@@ -41,8 +41,7 @@ run() {
     done
     client bgrewriteaof
     until_ready idle
-    grep rdb_last_bgsave_status:ok state
-    grep aof_last_bgrewrite_status:ok state
+    [[ $state == *rdb_last_bgsave_status:ok* && $state == *aof_last_bgrewrite_status:ok* ]]
     client shutdown nosave
     wait "$server"
 }
