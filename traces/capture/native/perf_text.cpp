@@ -13,6 +13,7 @@
 //   b      true or false
 //   f      flags, "f48.8:GFP_KERNEL=cc0|__GFP_ZERO=100"; `none` if there are none
 // Other events, and samples that do not fit what was told of theirs, are left to perf.
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>
@@ -100,6 +101,7 @@ RMAPREPLAY_PERF_CALLS const char* filter_description(const char** long_descripti
 namespace {
 
 constexpr u32 kTypeTracepoint = 2;  // PERF_TYPE_TRACEPOINT
+constexpr std::string_view kKinds = "duxpsStlbf";
 constexpr std::size_t kBuffer = 1u << 18;
 
 struct Field {
@@ -203,7 +205,7 @@ bool parse(std::string_view text, T& value, int base = 10) {
 }
 
 bool parse_field(std::string_view text, Field& field) {
-    if (text.empty()) return false;
+    if (text.empty() || kKinds.find(text.front()) == std::string_view::npos) return false;
     field.kind = text.front();
     text.remove_prefix(1);
     std::string_view place = next_part(text, ':');
