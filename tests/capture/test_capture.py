@@ -20,7 +20,7 @@ def rows(path: Path) -> pl.DataFrame:
 
 
 def test_subshells(capture: Any, tmp_path: Path, replayed: Any) -> None:
-    script = "for i in $(seq 20); do (x=$(printf %4096s); : ${#x}) ; done; /bin/true"
+    script = "for i in $(seq 20); do (x=$(printf %4096s); : ${#x}) ; done; /bin/true; exit 0"
     done = capture("bash", "-c", script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
