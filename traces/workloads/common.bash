@@ -19,6 +19,7 @@ failed=
 # die REASON...: end the workload with a reason instead of the command that failed.
 die() {
     failed=$*
+    [[ -n $(trap -p EXIT) ]] || echo "$name: $failed" >&2
     exit 1
 }
 
