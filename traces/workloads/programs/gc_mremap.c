@@ -6,7 +6,6 @@
 // that writes a checkpoint, which is to say reads everything, while its parent goes on moving.
 #define _GNU_SOURCE
 #include <err.h>
-#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -149,17 +148,7 @@ static void begin_checkpoint(void) {
 
 static void collect_small(void) {
     const size_t used = round_up((size_t)(free_small - nursery));
-    static bool keeps_source = true;
-    if (keeps_source &&
-        mremap(nursery, used, used, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, from_space) ==
-            MAP_FAILED) {
-        if (errno != EINVAL) err(1, "mremap");
-        keeps_source = false;  // Linux before 5.7
-    }
-    if (!keeps_source) {
-        move(nursery, from_space, used, 0);
-        map_at(nursery, used);
-    }
+    move(nursery, from_space, used, MREMAP_DONTUNMAP);
     const ptrdiff_t offset = from_space - nursery;
     char* given_back = from_space;
     size_t kept = 0;
