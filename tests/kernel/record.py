@@ -21,6 +21,7 @@ from packages import Archive
 from workloads import Workload
 
 HERE: Final = Path(__file__).parent
+PROBES: Final = HERE.parents[1] / "traces" / "capture" / "probes.txt"
 TRACE: Final = "trace.txt.zst"
 AUX: Final = "aux.tar.zst"
 
@@ -94,7 +95,7 @@ def _tree(workload: Workload, kernel: Kernel, archive: Archive, build: Path) -> 
     tree = Tree()
     launcher = build_launcher(build)
     tree.add("/init", launcher.read_bytes(), 0o755)
-    tree.add("/truth/events", (HERE / "events.txt").read_bytes())
+    tree.add("/truth/events", PROBES.read_bytes())
     tree.add("/truth/config", workload.config().encode())
     modules = (*_MODULES, *(("zram",) if workload.swap_mb else ()))
     for number, (name, data) in enumerate(kernel.load_order(modules)):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Import of tracefs text with system calls, faults, and probes of the reverse map's functions: the
-trace, and beside it the answer key that the probes give."""
+trace, and beside it the answer key that the probes give. Text without probes, of tracepoints alone,
+gives a trace too."""
 
 from __future__ import annotations
 
@@ -32,6 +33,8 @@ _TEARDOWN: Final = {
     "exit_mmap": "vma_free",
 }
 """The rows of exit_mmap(), and the probe that tells of each."""
+_PROBE: Final = re.compile(rb"\d: (mm_exec|fault|faultx|vma_map|avc_ins): \(")
+_POINT: Final = re.compile(rb"\d: page_fault_(user|kernel): ")
 
 
 class TracefsImporter:
@@ -45,6 +48,9 @@ class TracefsImporter:
     def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
         if options.kernel is None:
             options = replace(options, kernel=_kernel(options.truth))
+        head = next(source.chunks(), b"")
+        if _POINT.search(head) and not _PROBE.search(head):
+            return self._run_points(source, out, options)
         with TruthWriter(out) as truth:
             native = _native.TracefsParser()
             parser = TruthTap(native, truth, _KINDS)
@@ -57,6 +63,23 @@ class TracefsImporter:
                 return {
                     "teardown": [op for op, probe in _TEARDOWN.items() if probe in seen],
                     "fault_orders": native.fault_orders,
+                }
+
+            return import_text(parser, self.name, source, out, options, finish)
+
+    def _run_points(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
+        with TruthWriter(out) as truth:
+            truth.sources.append(source.name)
+            truth.add_answer_keys(options.truth)
+            native = _native.TracepointsParser()
+            parser = TruthTap(native, truth, {"mapped": "take_mapped"})
+
+            def finish() -> Metadata:
+                truth.complete()
+                seen = parser.stats()["events"]
+                return {
+                    "teardown": ["exit_mmap"] if "exit_mmap" in seen else [],
+                    "lacks": [] if native.records_seen else ["mappings of exec"],
                 }
 
             return import_text(parser, self.name, source, out, options, finish)

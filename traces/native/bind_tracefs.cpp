@@ -2,6 +2,7 @@
 // The tracefs parser as Python sees it.
 #include "traces/native/bind_importer.hpp"
 #include "traces/native/tracefs.hpp"
+#include "traces/native/tracefs_points.hpp"
 
 namespace nb = nanobind;
 
@@ -26,4 +27,24 @@ void bind_tracefs(nb::module_& m) {
             "Bursts of walks, likewise.")
         .def_prop_ro("fault_orders", &TracefsParser::fault_orders,
                      "Whether every folio that a fault made so far told its order.");
+    bind_importer<TracepointsParser>(m, "TracepointsParser", "Reads tracefs text of tracepoints.")
+        .def_prop_ro(
+            "truth_ready", [](TracepointsParser& parser) { return parser.mapped().rows(); },
+            "How many rows take_mapped() would give.")
+        .def(
+            "take_mapped", [](TracepointsParser& p) { return wrap_table(p.mapped().take()); },
+            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.")
+        .def_prop_ro("records_seen", &TracepointsParser::records_seen,
+                     "Whether perf's records of mappings were among the lines so far.");
+    m.def(
+        "recorded_syscall_names",
+        [] {
+            nb::list names;
+            for (const Sys sys : recorded_syscalls()) {
+                const std::string name = syscall_name(sys);
+                names.append(nb::str(name.data(), name.size()));
+            }
+            return nb::typed<nb::tuple, nb::str, nb::ellipsis>(nb::tuple(names));
+        },
+        "The names of recorded_syscalls(), in the same order.");
 }

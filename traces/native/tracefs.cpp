@@ -39,7 +39,10 @@ void TracefsParser::finish() {
 void TracefsParser::line(std::string_view text) {
     ++stats_.lines;
     if (text.empty()) return;
-    if (text.front() == '#' || text.starts_with("CPU:")) return comment(text);
+    if (is_tracefs_comment(text)) {
+        stats_.lost += lost_by_comment(text);
+        return;
+    }
     TracefsLine line;
     if (!parse_tracefs_line(text, line)) {
         stats_.dropped.add("malformed_line");
@@ -76,21 +79,6 @@ void TracefsParser::line(std::string_view text) {
         exit(line, thread, sys, result);
     } else {
         stats_.dropped.add("malformed_line");
-    }
-}
-
-// "# entries-in-buffer/entries-written: 31387/31390   #P:1", "CPU:0 [LOST 3 EVENTS]"
-void TracefsParser::comment(std::string_view text) {
-    Scan scan(text);
-    u64 kept = 0;
-    u64 written = 0;
-    std::string_view word;
-    if (scan.skip("# entries-in-buffer/entries-written: ")) {
-        if (scan.number(kept) && scan.skip("/") && scan.number(written) && written > kept) {
-            stats_.lost += written - kept;
-        }
-    } else if (scan.skip("CPU:") && scan.until('[', word) && scan.skip("LOST ")) {
-        stats_.lost += scan.number(kept) ? kept : 1;
     }
 }
 
@@ -241,7 +229,7 @@ bool TracefsParser::task_exit(const TracefsLine& line, Thread& thread) {
 
 // ---- markers of the launcher ----
 
-// " H1 START /bin/scen", " H1 ROOTPID 116", " H1 WALK_BEGIN n=100 trig=move_pages nproc=2 label=.."
+// " H1 START /bin/scen", " H1 ROOTPID 116", of one that was there before " H1 ROOT 116", " H1 WALK_BEGIN n=100 trig=move_pages nproc=2 label=.."
 void TracefsParser::marker(const TracefsLine& line) {
     Scan scan(line.body);
     if (!scan.skip(" H1 ")) return;
@@ -260,6 +248,13 @@ void TracefsParser::marker(const TracefsLine& line) {
                 thread(candidate).pid = 0;
             }
         }
+    } else if (scan.skip("ROOT ")) {
+        i32 root = 0;
+        if (!scan.number(root) || root <= 0) return;
+        processes_[root].pid = root;
+        Thread& thread = this->thread(root);
+        thread.pid = thread.last_pid = root;
+        root_seen_ = true;
     } else if (scan.skip("WALK_BEGIN ")) {
         burst(line.body, line.time, true);
     } else if (scan.skip("WALK_END ")) {

@@ -109,7 +109,6 @@ class TracefsParser {
     };
 
     void line(std::string_view text);
-    void comment(std::string_view text);
     bool use(Probe probe, const TracefsLine& line, Thread& thread);
     Thread& thread(i32 tid);
     Process* process(const Thread& thread);

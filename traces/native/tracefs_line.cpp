@@ -60,6 +60,23 @@ bool parse_tracefs_line(std::string_view text, TracefsLine& line) {
     return true;
 }
 
+bool is_tracefs_comment(std::string_view text) {
+    return text.starts_with('#') || text.starts_with("CPU:");
+}
+
+u64 lost_by_comment(std::string_view text) {
+    Scan scan(text);
+    u64 kept = 0;
+    u64 written = 0;
+    std::string_view word;
+    if (scan.skip("# entries-in-buffer/entries-written: ")) {
+        const bool told = scan.number(kept) && scan.skip("/") && scan.number(written);
+        return told && written > kept ? written - kept : 0;
+    }
+    if (!scan.skip("CPU:") || !scan.until('[', word) || !scan.skip("LOST ")) return 0;
+    return scan.number(kept) ? kept : 1;
+}
+
 u64 Fields::number(std::string_view key) {
     u64 value = 0;
     const std::string_view text = word(key);

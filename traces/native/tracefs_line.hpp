@@ -21,6 +21,11 @@ struct TracefsLine {
 // optional.
 bool parse_tracefs_line(std::string_view text, TracefsLine& line);
 
+// "# entries-in-buffer/entries-written: 31387/31390   #P:1", "CPU:0 [LOST 3 EVENTS]"
+bool is_tracefs_comment(std::string_view text);
+// How many events such a line says were lost.
+u64 lost_by_comment(std::string_view text);
+
 // "key=value" fields of a body, hexadecimal with 0x and decimal without. A missing or unreadable
 // field gives 0 and makes ok() false. Cheapest when asked for in the order of the text.
 class Fields {
