@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # about: Apache with mpm_prefork under ab; children live for 200 connections, and their number follows the load
 # packages: apache2-bin apache2-utils
-# version: apache2 -v
+# version: apache2 -v | head -n 1
 # threads: no
 
 # shellcheck source-path=SCRIPTDIR source=common.bash

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # about: headless Chromium opens and closes tabs of four sites; its zygote forks a renderer for each
 # packages: chromium python3
-# version: chromium --version
+# version: chromium --version 2>/dev/null
 # threads: yes
 
 # shellcheck source-path=SCRIPTDIR source=common.bash

@@ -50,7 +50,7 @@ until_ready() {
     local tries
     for ((tries = 0; tries < 200; tries++)); do
         if "$@"; then return; fi
-        kill -0 "${servers[@]}" || die "a server ended before it was ready"
+        kill -0 "${servers[@]}" 2>/dev/null || die "a server ended before it was ready"
         sleep 0.1
     done
     die "not ready after 20 s: $*"
@@ -70,10 +70,11 @@ free_port() {
 
 # fetch N PATH [OPTION...]: N requests to $port by ab, all of which have to succeed.
 fetch() {
-    ab -q -n "$1" "${@:3}" "http://127.0.0.1:$port/$2" >ab.log
-    if ! grep -Eq "^Complete requests: +$1$" ab.log || ! grep -Eq '^Failed requests: +0$' ab.log ||
-        grep Non-2xx ab.log; then
-        die "not all of $1 requests for $2 succeeded"
+    local report
+    report=$(ab -q -n "$1" "${@:3}" "http://127.0.0.1:$port/$2")
+    if [[ ! $report =~ 'Complete requests:'\ +$1$'\n' || ! $report =~ 'Failed requests:'\ +0$'\n' ||
+        $report == *Non-2xx* ]]; then
+        die "not all of $1 requests for $2 succeeded: $report"
     fi
 }
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# about: javac builds a generated project of 200 classes, and java runs it in eight threads, with two garbage collectors
+# about: javac builds a generated project of 100 classes, and java runs it in eight threads, with two garbage collectors
 # packages: default-jdk-headless
-# version: java --version
+# version: java --version | head -n 1
 # threads: yes
 
 # shellcheck source-path=SCRIPTDIR source=common.bash
@@ -12,7 +12,7 @@ need java javac
 prepare() {
     local i
     mkdir -p src/shop
-    for i in {1..200}; do
+    for i in {1..100}; do
         cat >"src/shop/Item$i.java" <<END
 package shop;
 
@@ -52,9 +52,9 @@ public class Main {
 
     static final List<Maker> MAKERS = List.of(
 END
-        printf '        Item%d::many,\n' {1..199}
+        printf '        Item%d::many,\n' {1..99}
         cat <<END
-        Item200::many);
+        Item100::many);
 
     // Each task keeps some of what it makes, so that old objects die too.
     static double work(long seed) {
@@ -88,7 +88,7 @@ END
     } >src/shop/Main.java
 }
 
-java_() { java -Djava.io.tmpdir="$PWD" -XX:-UsePerfData "$@" -cp classes shop.Main 60; }
+java_() { java -Djava.io.tmpdir="$PWD" -XX:-UsePerfData "$@" -cp classes shop.Main 24; }
 
 run() {
     javac -J-XX:-UsePerfData -d classes src/shop/*.java

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # about: nginx with four workers, reloaded under the load of ab, so that new workers take over from old
 # packages: nginx apache2-utils
-# version: nginx -v
+# version: nginx -v 2>&1
 # threads: no
 
 # shellcheck source-path=SCRIPTDIR source=common.bash
@@ -48,10 +48,10 @@ run() {
     echo "proxy_pass http://127.0.0.1:$port/;" >backend.conf
     serve nginx -p "$PWD" -c nginx.conf -e stderr
     until_ready accepts "$port"
-    for _ in {1..8}; do
+    for _ in {1..16}; do
         fetch 2000 small.txt -c 16
         fetch 2000 small.txt -c 16 -k -H "Accept-Encoding: gzip"
-        fetch 50 large.txt -c 4 -H "Accept-Encoding: gzip"
+        fetch 20 large.txt -c 4 -H "Accept-Encoding: gzip"
         fetch 100 proxied/large.txt -c 4
         kill -HUP "$server"
     done

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # about: PostgreSQL under pgbench; every transaction of the second half has a connection, a process, of its own
 # packages: postgresql
-# version: /usr/lib/postgresql/*/bin/postgres --version
+# version: $(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1) --version
 # threads: no
 
 # shellcheck source-path=SCRIPTDIR source=common.bash

@@ -11,7 +11,7 @@ need redis-server redis-cli redis-benchmark
 
 client() { redis-cli -e -s redis.sock "$@"; }
 
-load() { redis-benchmark -s redis.sock -q -n "$1" -r 200000 -d 128 -c 20 -t set,lpush,hset; }
+load() { redis-benchmark -s redis.sock -q -n "$1" -r 200000 -d 128 -c 20 -P 8 -t set,lpush,hset; }
 
 idle() {
     state=$(client info persistence)
