@@ -29,11 +29,12 @@ run() {
     sort --parallel=2 -S 12M -T . -k 3,3 -k 1,1n lines.txt -o sorted.txt
     sort --parallel=2 -S 60M -T . -u lines.txt -o unique.txt
     sort -c -k 3,3 -k 1,1n sorted.txt
-    for pattern in word1234 '^[0-9]+ dead' 'word(12|34)5$'; do
+    local pattern
+    for pattern in word1234 '^[0-9]+ dead' 'word(12|34)5$' '\bbeef[0-9]' '(?i)WORD[0-9]7+$'; do
         rg --threads 4 --count "$pattern" tree >counts
         rg --mmap --only-matching "$pattern" sorted.txt >found
+        test -s found
     done
-    test -s found
 }
 
 workload "$@"
