@@ -23,6 +23,8 @@ from rmapreplay.traces.writer import ParquetFileWriter
 if TYPE_CHECKING:
     import polars as pl
 
+    from rmapreplay.traces.importers.base import TextSource
+
 TRUTH_VERSION: Final = 1
 TRUTH_METADATA_KEY: Final = b"rmapreplay-truth"
 
@@ -77,7 +79,14 @@ def truth_path(trace: str | Path) -> Path:
 
 
 class TruthWriter(ParquetFileWriter):
-    """Writes the answer key of the trace file `trace`; a context manager like TraceWriter."""
+    """Writes the answer key of the trace file `trace`; a context manager like TraceWriter.
+
+    Attributes:
+        counts: rows by kind.
+        sources: names of what it was made from.
+        lost: events that captures of slab allocations say they lost.
+        dropped: what of those could not be used, by reason.
+    """
 
     def __init__(self, trace: str | Path) -> None:
         super().__init__(
@@ -89,6 +98,8 @@ class TruthWriter(ParquetFileWriter):
         )
         self.counts: Counter[str] = Counter()
         self.sources: list[str] = []
+        self.lost = 0
+        self.dropped: Counter[str] = Counter()
         self._burst_times: dict[int, int] = {}
 
     def append(self, kind: str, rows: Any) -> None:
@@ -114,22 +125,27 @@ class TruthWriter(ParquetFileWriter):
             times = zip(batch["burst"].to_pylist(), batch["time"].to_pylist(), strict=True)
             self._burst_times.update(times)
 
-    def add_answer_keys(self, files: Iterable[Path]) -> None:
-        """Add what files of the same run hold: perf script text of slab allocations, or tar
-        archives of maps snapshots; the bursts that the latter belong to must be there already.
+    def add_answer_keys(self, keys: Iterable[Path | TextSource]) -> None:
+        """Add what there is of the same run: perf script text of slab allocations, or files of it,
+        or tar archives of maps snapshots; the bursts that the latter belong to must be there
+        already.
 
-        Raises TraceFormatError if a file is neither, damaged, or of another run.
+        Raises TraceFormatError if one is neither, damaged, or of another run.
         """
-        from rmapreplay.traces.importers.kmem import KmemReader  # importers need this module
+        from rmapreplay.traces.importers.base import TextFile  # importers need this module
+        from rmapreplay.traces.importers.kmem import KmemReader
 
-        for file in files:
-            if SnapshotArchive.recognizes(file):
-                for snapshots in SnapshotArchive(file).batches(self._burst_times):
+        for key in keys:
+            if isinstance(key, Path) and SnapshotArchive.recognizes(key):
+                for snapshots in SnapshotArchive(key).batches(self._burst_times):
                     self.append("snapshot", snapshots)
             else:
-                for allocations in KmemReader(file):
+                reader = KmemReader(TextFile(key) if isinstance(key, Path) else key)
+                for allocations in reader:
                     self.append("allocation", allocations)
-            self.sources.append(file.name)
+                self.lost += reader.counts["lost"]
+                self.dropped.update(reader.counts["dropped"])
+            self.sources.append(key.name)
 
     def __enter__(self) -> TruthWriter:
         super().__enter__()
@@ -142,24 +158,26 @@ class TruthWriter(ParquetFileWriter):
                 "version": TRUTH_VERSION,
                 "rows": {kind: self.counts[kind] for kind in KIND_COLUMNS},
                 "sources": self.sources,
+                "lost": self.lost,
+                "dropped": dict(sorted(self.dropped.items())),
             },
         )
         super().complete()
 
 
 @contextmanager
-def answer_keys(trace: str | Path, files: Sequence[Path]) -> Iterator[None]:
-    """Around the writing of `trace`: puts files of the same run beside it, both or neither; without
-    any, what an earlier trace of that name had is removed. For captures that are no answer key
-    themselves; see TruthWriter.add_answer_keys()."""
-    if not files:
-        yield
+def answer_keys(trace: str | Path, keys: Sequence[Path | TextSource]) -> Iterator[int]:
+    """Around the writing of `trace`: puts what there is of the same run beside it, both or neither;
+    without any, what an earlier trace of that name had is removed. Yields how many events were
+    lost. For captures that are no answer key themselves; see TruthWriter.add_answer_keys()."""
+    if not keys:
+        yield 0
         truth_path(trace).unlink(missing_ok=True)
         return
     with TruthWriter(trace) as truth:
-        truth.add_answer_keys(files)
+        truth.add_answer_keys(keys)
         truth.complete()
-        yield
+        yield truth.lost
 
 
 class Truth:
@@ -168,7 +186,7 @@ class Truth:
 
     Attributes:
         path: the file.
-        metadata: the JSON object of its footer: version, rows by kind, sources.
+        metadata: the JSON object of its footer; docs/truth-sidecar.md describes it.
     """
 
     def __init__(self, path: Path, metadata: Metadata) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from rmapreplay import RmapReplayError, TraceFormatError, read_trace
 from rmapreplay.traces.importers import FORMATS, ImportOptions, detect, import_capture, importer
+from rmapreplay.traces.importers.base import TextFile
 from rmapreplay.traces.importers.kmem import KmemReader
 from rmapreplay.traces.truth import read_truth, truth_path
 
@@ -265,13 +266,25 @@ def test_tracefs_text_tells_what_it_has(tmp_path: Path) -> None:
 
 
 def test_allocations_read_as_batches(tmp_path: Path) -> None:
-    reader = KmemReader(write(tmp_path / "a.kmem.txt", KMEM))
+    reader = KmemReader(TextFile(write(tmp_path / "a.kmem.txt", KMEM)))
     rows = pa.Table.from_batches(list(reader)).to_pylist()
     assert [(r["object"], r["action"], r["id"], r["site"]) for r in rows] == [
         ("vm_area_struct", "alloc", 1, "vm_area_alloc"),
         ("vm_area_struct", "free", 1, "exit_mmap"),
     ]
-    assert reader.counts == {"lines": 2, "rows": 2, "live": 0, "dropped": {}}
+    assert reader.counts == {"lines": 2, "rows": 2, "live": 0, "lost": 0, "dropped": {}}
+
+
+def test_an_answer_key_that_lost_events_counts_as_lost(tmp_path: Path) -> None:
+    out = tmp_path / "a.parquet"
+    lost = "  0/0 [001] 1.000000005: PERF_RECORD_LOST lost 3\n"
+    key = write(tmp_path / "a.kmem.txt", KMEM + lost)
+    for name, text in [("perf", PERF), ("strace", STRACE), ("tracefs", TRACEFS)]:
+        source = write(tmp_path / f"a.{name}", text)
+        options = ImportOptions(truth=(key,), lost=4)
+        metadata = import_capture(source, out, options=options, force=True)
+        assert metadata["lost"] == 7, name
+        assert read_truth(out).metadata["lost"] == 3
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Captured:
     """
 
     text: TextSource
-    answer_keys: tuple[Path, ...] = ()
+    answer_keys: tuple[Path | TextSource, ...] = ()
     raw: tuple[tuple[Path, str], ...] = ()
     lost: int = 0
 

@@ -4,19 +4,16 @@ perf's own records of what gets mapped."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import signal
-import subprocess
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import astuple
 from typing import Final
 
 from rmapreplay import _native
 from rmapreplay.traces.capture import cgroup
 from rmapreplay.traces.capture.backend import Captured, Progress, Settings, Target
-from rmapreplay.traces.capture.launch import end_with_parent
+from rmapreplay.traces.capture.kmem import kmem_events, kmem_requirements
+from rmapreplay.traces.capture.perf_record import PerfRecord, Tracepoint
 from rmapreplay.traces.capture.perf_script import PerfScript
 from rmapreplay.traces.capture.requirements import (
     Requirement,
@@ -27,7 +24,6 @@ from rmapreplay.traces.capture.requirements import (
     root,
     tracepoints,
 )
-from rmapreplay.traces.errors import CaptureError
 from rmapreplay.traces.schema import Metadata
 
 _EVENTS: Final = {
@@ -46,8 +42,7 @@ _LOCK_ORDER: Final = {
     "mmap_lock:mmap_lock_acquire_returned": "write == 1 && success == 1",
     "mmap_lock:mmap_lock_released": "write == 1",
 }
-_START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 120.0
+_RCU_SECONDS: Final = 0.2
 
 
 class PerfBackend:
@@ -62,7 +57,9 @@ class PerfBackend:
         yield cgroup.requirement()
         yield mounted_tracefs()
         yield lockdown()
-        yield tracepoints(_events(settings))
+        yield tracepoints(event.name for event in _events(settings))
+        if settings.truth:
+            yield from kmem_requirements()
 
     def start(self, target: Target, settings: Settings) -> PerfRecording:
         assert target.cgroup
@@ -76,101 +73,49 @@ class PerfRecording:
     """See backend.Recording. perf writes perf.data; perf script turns it into text afterwards."""
 
     def __init__(self, group: str, settings: Settings) -> None:
-        self._data = settings.scratch / "perf.data"
-        self._messages = settings.scratch / "perf.log"
-        self._records = _native.PerfRecordCounter()
-        self._counted = 0
-        control, self._control = os.pipe()
-        self._acknowledged, acknowledge = os.pipe()
-        self._ends = [self._control, self._acknowledged]
-        with self._messages.open("wb") as log:
-            self._perf = subprocess.Popen(
-                [
-                    *("perf", "record", "--no-buildid", "--no-buildid-cache"),
-                    *("--all-cpus", "--data", f"--mmap-pages={settings.buffer_mb}M"),
-                    *("--clockid", "mono", "--synth=no", "--delay=-1"),
-                    f"--control=fd:{control},{acknowledge}",
-                    f"--output={self._data}",
-                    *_event_options(_events(settings), group),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(control, acknowledge),
-                # A Ctrl-C on the terminal is for us and the workload.
-                start_new_session=True,
-                preexec_fn=end_with_parent,
-                env={**os.environ, "LC_ALL": "C", "PERF_CONFIG": "/dev/null"},
-            )
-        os.close(control)
-        os.close(acknowledge)
+        self._group = group
+        self._records: list[PerfRecord] = []
+        recordings = [("perf.data", _events(settings), ["--data"])]
+        if settings.truth:
+            recordings.append(("kmem.data", kmem_events(), []))
         try:
-            self._enable()
+            for name, events, options in recordings:
+                data = settings.scratch / name
+                record = PerfRecord(data, events, group, settings.buffer_mb, options)
+                self._records.append(record)
         except BaseException:
             self.abandon()
             raise
 
     def progress(self) -> Progress:
-        if self._perf.poll() is not None:
-            raise self._broke_off()
-        self._count()
-        return Progress(self._records.samples, self._records.lost, self._counted)
+        parts = [astuple(record.progress()) for record in self._records]
+        return Progress(*(sum(numbers) for numbers in zip(*parts, strict=True)))
 
     def stop(self) -> Captured:
-        if self._perf.poll() is not None:
-            raise self._broke_off()
-        self._perf.send_signal(signal.SIGINT)
-        try:
-            self._perf.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise CaptureError(f"perf did not end within {_STOP_SECONDS:.0f} s") from error
-        finally:
-            self.abandon()
-        # perf ends itself by the signal that ended the recording.
-        if self._perf.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
-            raise self._broke_off()
-        return Captured(PerfScript(self._data), raw=((self._data, ".perf.data"),))
+        truth = self._records[1:]
+        if truth:
+            self._stand_still()
+        for record in self._records:
+            record.stop()
+        return Captured(
+            PerfScript(self._records[0].data),
+            answer_keys=tuple(PerfScript(record.data) for record in truth),
+            raw=tuple((record.data, f".{record.data.name}") for record in self._records),
+        )
 
     def abandon(self) -> None:
-        if self._perf.poll() is None:
-            self._perf.kill()
-            self._perf.wait()
-        while self._ends:
-            os.close(self._ends.pop())
+        for record in self._records:
+            record.abandon()
 
-    def _enable(self) -> None:
-        """Begin, and know that it has begun."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, b"enable\n")
-        ready, _, _ = select.select([self._acknowledged], [], [], _START_SECONDS)
-        if not ready:
-            raise CaptureError(f"perf record did not begin within {_START_SECONDS:.0f} s")
-        if not os.read(self._acknowledged, 16):
-            self._perf.wait(_STOP_SECONDS)
-            raise self._broke_off()
-
-    def _count(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self._data.open("rb") as file:
-            file.seek(self._counted)
-            while chunk := file.read(1 << 20):
-                self._records.feed(chunk)
-                self._counted += len(chunk)
-
-    def _broke_off(self) -> CaptureError:
-        """What perf said last."""
-        lines = self._messages.read_text(errors="replace").strip().splitlines()
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return CaptureError(f"perf record ended with status {self._perf.returncode}: {said}")
+    def _stand_still(self) -> None:
+        """The end of both recordings must be the same point of the workload, and what it freed must
+        be freed: RCU callbacks do that for vm_area_struct in Linux 6.4 to 6.12."""
+        group = cgroup.Cgroup.existing(self._group)
+        if group.populated():
+            group.freeze()
+        time.sleep(_RCU_SECONDS)
 
 
-def _events(settings: Settings) -> dict[str, str]:
-    return {**_EVENTS, **(_LOCK_ORDER if settings.lock_order else {})}
-
-
-def _event_options(events: dict[str, str], group: str) -> Iterator[str]:
-    for event, condition in events.items():
-        yield f"--event={event}"
-        if condition:
-            yield f"--filter={condition}"
-        # One cgroup per event, in their order.
-    yield "--cgroup=" + ",".join([group.lstrip("/")] * len(events))
+def _events(settings: Settings) -> list[Tracepoint]:
+    events = {**_EVENTS, **(_LOCK_ORDER if settings.lock_order else {})}
+    return [Tracepoint(name, condition) for name, condition in events.items()]

@@ -94,7 +94,7 @@ class ImportOptions:
     stack_limit: int | None = None
     command: str | None = None
     description: str | None = None
-    truth: tuple[Path, ...] = ()
+    truth: tuple[Path | TextSource, ...] = ()
     lost: int = 0
     capture: Metadata | None = None
     progress: Callable[[int], None] | None = field(default=None, compare=False)

@@ -6,6 +6,7 @@ answer key."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ class PerfImporter:
         with TruthWriter(out) as truth:
             truth.sources.append(source.name)
             truth.add_answer_keys(options.truth)
+            options = replace(options, lost=options.lost + truth.lost)
             parser = TruthTap(_native.PerfParser(), truth, {"mapped": "take_mapped"})
 
             def finish() -> Metadata:

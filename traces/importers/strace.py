@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,8 @@ class StraceImporter:
         return _LINE.search(head) is not None
 
     def run(self, source: TextSource, out: Path, options: ImportOptions) -> Metadata:
-        with answer_keys(out, options.truth):
+        with answer_keys(out, options.truth) as lost:
+            options = replace(options, lost=options.lost + lost)
             return import_text(
                 _native.StraceParser(), self.name, source, out, options, lambda: {"lacks": _LACKS}
             )

@@ -61,6 +61,7 @@ class TracefsImporter:
                 truth.complete()
                 seen = parser.stats()["events"]
                 return {
+                    "lost": parser.stats()["lost"] + options.lost + truth.lost,
                     "teardown": [op for op, probe in _TEARDOWN.items() if probe in seen],
                     "fault_orders": native.fault_orders,
                 }
@@ -85,9 +86,10 @@ class TracefsImporter:
             return import_text(parser, self.name, source, out, options, finish)
 
 
-def _kernel(answer_keys: Iterable[Path]) -> str | None:
+def _kernel(answer_keys: Iterable[Path | TextSource]) -> str | None:
     """The kernel's release, if an archive beside the capture has its log."""
-    for file in answer_keys:
-        if SnapshotArchive.recognizes(file) and (release := SnapshotArchive(file).kernel()):
+    archives = (key for key in answer_keys if isinstance(key, Path))
+    for archive in filter(SnapshotArchive.recognizes, archives):
+        if release := SnapshotArchive(archive).kernel():
             return release
     return None
