@@ -4,10 +4,10 @@ rows and counts into a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -36,6 +36,16 @@ class Parser(Protocol):
     def first_time(self) -> int: ...
     @property
     def last_time(self) -> int: ...
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A parser that goes on from what was there before the capture began (see Adopted)."""
+
+    def adopt(
+        self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], /
+    ) -> None: ...
+    def first_file(self, file: int, /) -> None: ...
 
 
 class TextSource(Protocol):
@@ -71,6 +81,42 @@ class TextFile:
         return read_chunks(self.path)
 
 
+class Adopted(Protocol):
+    """A process that was there before the capture began.
+
+    Attributes:
+        pid, tids: its number and its living tasks'.
+        mm_of: an adopted process whose address space it shares, 0: none.
+        shm: (address, length) of what shmat has mapped.
+    """
+
+    pid: int
+    tids: tuple[int, ...]
+    mm_of: int
+    shm: tuple[tuple[int, int], ...]
+
+
+class Snapshot(Protocol):
+    """What was there before the capture began; capture.snapshot.Snapshot is one.
+
+    Attributes:
+        tasks: the processes, in the order in which they can be adopted.
+        files: file numbers up to this one are taken by its rows.
+        time: of all its rows.
+    """
+
+    tasks: Sequence[Adopted]
+    files: int
+    time: int
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """The first rows of the trace, of FILE_SCHEMA."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """For the metadata's key `attached`, when all rows are written."""
+
+
 @dataclass(frozen=True)
 class ImportOptions:
     """What the user knows of the capture and its text does not say.
@@ -85,6 +131,7 @@ class ImportOptions:
         lost: events that the capture lost and its text does not tell of.
         capture: what `rmapreplay capture` knows of its own run, for the metadata's key of that
             name.
+        snapshot: what was there before the capture began.
         progress: called now and then with the bytes of text read so far.
     """
 
@@ -97,6 +144,7 @@ class ImportOptions:
     truth: tuple[Path | TextSource, ...] = ()
     lost: int = 0
     capture: Metadata | None = None
+    snapshot: Snapshot | None = field(default=None, compare=False)
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
 
@@ -184,6 +232,7 @@ def import_text(
     added to the metadata."""
     done = 0
     with TraceWriter(out) as writer:
+        attached = adopt(parser, options.snapshot, writer) if options.snapshot else {}
         for chunk in source.chunks():
             parser.feed(chunk)
             done += len(chunk)
@@ -194,13 +243,29 @@ def import_text(
         parser.finish()
         if parser.ready:
             writer.write(pa.record_batch(parser.take()))
-        counts = count_metadata(parser)
+        counts = count_metadata(parser) | {"rows": writer.rows}
+        if options.snapshot:
+            first = options.snapshot.time
+            counts["time"] = {"last": first, **(counts["time"] or {}), "first": first}
         counts["lost"] += options.lost
-        if parser.rows == 0:
+        if writer.rows == 0:
             raise TraceFormatError(_nothing(tool, counts), path=source.place)
-        metadata = base_metadata(tool, source, options) | counts | {"lacks": []}
+        metadata = base_metadata(tool, source, options) | counts | attached | {"lacks": []}
         writer.metadata = metadata | finish()
     return writer.metadata
+
+
+def adopt(parser: Parser, snapshot: Snapshot, writer: TraceWriter) -> Metadata:
+    """Begin the trace with a snapshot, from which the parser goes on; returns what the metadata say
+    of it. Raises RmapReplayError if the parser cannot do that."""
+    if not isinstance(parser, Adopts):
+        raise RmapReplayError("a capture of this kind cannot begin in the middle")
+    for batch in snapshot.rows():
+        writer.write(batch)
+    parser.first_file(snapshot.files + 1)
+    for task in snapshot.tasks:
+        parser.adopt(task.pid, list(task.tids), task.mm_of, list(task.shm))
+    return {"attached": {"time": snapshot.time, **snapshot.metadata}}
 
 
 def _nothing(tool: str, counts: Metadata) -> str:

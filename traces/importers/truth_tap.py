@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from rmapreplay.traces.errors import RmapReplayError
 from rmapreplay.traces.truth import TruthWriter
 
 _BATCH_ROWS: Final = 1 << 16
@@ -40,6 +41,17 @@ class TruthTap:
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = self._parser.stats()
         return stats
+
+    def adopt(self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], /) -> None:
+        self._adopting().adopt(pid, tids, mm_of, shm)
+
+    def first_file(self, file: int, /) -> None:
+        self._adopting().first_file(file)
+
+    def _adopting(self) -> Any:
+        if not hasattr(self._parser, "adopt"):
+            raise RmapReplayError("a capture of this kind cannot begin in the middle")
+        return self._parser
 
     @property
     def ready(self) -> int:
