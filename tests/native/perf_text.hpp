@@ -31,10 +31,10 @@ inline std::string leave(int ns, int pid, int tid, int nr, const std::string& re
               "       raw_syscalls:sys_exit: NR " + std::to_string(nr) + " = " + result);
 }
 inline std::string fault(int ns, int pid, int tid, const std::string& addr, const std::string& code,
-                         const std::string& kind = "user") {
-    return at(
-        ns, pid, tid,
-        "exceptions:page_fault_" + kind + ": address=" + addr + " ip=elf_load error_code=" + code);
+                         const std::string& kind = "user", const std::string& ip = "elf_load") {
+    return at(ns, pid, tid,
+              "exceptions:page_fault_" + kind + ": address=" + addr + " ip=" + ip +
+                  " error_code=" + code);
 }
 inline std::string mmap2(int ns, int pid, int tid, const std::string& rest) {
     return at(ns, pid, tid,

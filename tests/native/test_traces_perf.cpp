@@ -33,6 +33,37 @@ TEST_CASE("perf: a fault on a kernel address is no mapping's") {
     CHECK(parsed.stats.dropped["fault_on_kernel_address"] == u64{1});
 }
 
+TEST_CASE("perf: of the two exceptions by which a page of a signal's frame comes, one is a fault") {
+    const auto frame = [](int ns, int tid, const char* addr, const char* ip) {
+        return fault(ns, 7, tid, addr, "0x2", "kernel", ip);
+    };
+    const char* const writes = "copy_fpstate_to_sigframe";
+    std::string text = start();
+    text += frame(10, 7, "0x1f40", writes);      // with page faults disabled
+    text += frame(11, 9, "0x1f00", "elf_load");  // another task's
+    text += frame(12, 7, "0x1f00", writes);      // clears it
+    text += frame(13, 7, "0x2000", writes);      // and the next page
+    text += frame(14, 7, "0x3000", "__put_user_8") + frame(15, 7, "0x3000", "__put_user_8");
+    text += frame(16, 7, "0x4f40", writes);         // the next frame
+    text += frame(17, 7, "0x4f00", "__clear_user");  // not inlined
+    text += frame(18, 7, "0x4f00", "__clear_user");
+    const Parsed parsed = parse(text);
+    std::string expected = kStarted;
+    const auto row = [&](const char* ns, const char* task, const char* addr) {
+        expected += std::string("120000000") + ns + " fault " + task + " addr=" + addr +
+                    " write=1 source=kernel present=0\n";
+    };
+    row("10", "7/7", "0x1000");
+    row("11", "7/9", "0x1000");
+    row("13", "7/7", "0x2000");
+    row("14", "7/7", "0x3000");
+    row("15", "7/7", "0x3000");
+    row("16", "7/7", "0x4000");
+    row("18", "7/7", "0x4000");
+    CHECK(parsed.rows == expected);
+    CHECK(parsed.stats.dropped["fault_of_signal_frame"] == u64{2});
+}
+
 TEST_CASE("perf: munmap stands where it was entered, mmap where it returned") {
     CHECK(rows_after_start(enter(10, 7, 7, 11, "5000, 1000, 0, 0, 0, 0") +
                            enter(11, 7, 8, 9, "0, 2000, 3, 22, ffffffff, 0") +

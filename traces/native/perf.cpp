@@ -122,8 +122,26 @@ bool PerfParser::page_fault(const PerfLine& line, Source source) {
     if (at == std::string_view::npos) return false;
     Scan code(rest.substr(at + 11));
     if (!code.hex(error_code)) return false;
+    if (source == Source::kernel && repeats_for_signal_frame(line.task.tid, addr, rest)) {
+        history_.stats().dropped.add("fault_of_signal_frame");
+        return true;
+    }
     history_.fault(line.time, line.task, addr, error_code, source);
     return true;
+}
+
+// copy_fpstate_to_sigframe() writes with page faults disabled. If that page is not to be had without a
+// fault, the exception does nothing: the function clears the frame, which takes the same exception
+// once more and in earnest. One of the two is the fault.
+bool PerfParser::repeats_for_signal_frame(i32 tid, u64 addr, std::string_view rest) {
+    const u64 page = addr >> 12;
+    if (const auto it = signal_frames_.find(tid); it != signal_frames_.end()) {
+        const bool repeats = it->second == page;
+        signal_frames_.erase(it);
+        if (repeats) return true;
+    }
+    if (rest.starts_with(" ip=copy_fpstate_to_sigframe")) signal_frames_.emplace(tid, page);
+    return false;
 }
 
 // "NR 9 (0, 2000, 3, 22, ffffffff, 0)"

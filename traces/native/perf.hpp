@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string_view>
+#include <unordered_map>
 
 #include "traces/native/history.hpp"
 #include "traces/native/lines.hpp"
@@ -56,6 +57,7 @@ class PerfParser {
     bool sys_enter(const PerfLine& line);
     bool sys_exit(const PerfLine& line);
     bool page_fault(const PerfLine& line, Source source);
+    bool repeats_for_signal_frame(i32 tid, u64 addr, std::string_view rest);
     bool task_newtask(const PerfLine& line);
     bool process_exec(const PerfLine& line);
     bool comm(const PerfLine& line);
@@ -66,6 +68,7 @@ class PerfParser {
     EventTable table_;
     MappedTable mapped_;
     History history_;
+    std::unordered_map<i32, u64> signal_frames_;  // by tid: the page, between the two exceptions
 };
 
 }  // namespace rmapreplay
