@@ -31,6 +31,13 @@ def capture(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="OUT", help="Trace to write.")
     ] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PID|CGROUP",
+            help="Processes that are there already: one and its descendants, or a cgroup v2.",
+        ),
+    ] = None,
     backend: Annotated[
         BackendName, typer.Option(help="How to record; strace sees no faults.")
     ] = BackendName.perf,
@@ -67,11 +74,13 @@ def capture(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> int:
-    """Run a command and capture what it and all its descendants do with their memory.
+    """Run a command, or attach to processes, and capture what they and all their descendants do
+    with their memory.
 
     The capture lasts until the last of them has exited, or --duration, or Ctrl-C; in each case
     there is a trace. What it could not record is counted, and events lost make it exit with 1.
     """
+    from rmapreplay.traces.capture import session
     from rmapreplay.traces.capture.session import CaptureOptions
 
     options = CaptureOptions(
@@ -85,11 +94,18 @@ def capture(
     )
     if check:
         return _check(options)
-    if not command:
-        raise typer.BadParameter("say what to capture: -- COMMAND")
+    if bool(command) == (attach is not None):
+        raise typer.BadParameter("say what to capture: either -- COMMAND or --attach PID|CGROUP")
     if not out:
         raise typer.BadParameter("say where the trace goes: -o OUT")
-    return _capture(command, out, options, force=force, allow_loss=allow_loss)
+    if attach is not None:
+        metadata = session.attach(attach, out, options, force=force)
+    else:
+        assert command
+        metadata = session.capture(command, out, options, force=force)
+    for line in [*summary_lines(out, metadata), _closing(metadata)]:
+        typer.echo(line, err=True)
+    return 1 if metadata["lost"] and not allow_loss else 0
 
 
 def _check(options: CaptureOptions) -> int:
@@ -102,17 +118,6 @@ def _check(options: CaptureOptions) -> int:
     return 1 if missing else 0
 
 
-def _capture(
-    command: list[str], out: Path, options: CaptureOptions, *, force: bool, allow_loss: bool
-) -> int:
-    from rmapreplay.traces.capture.session import capture as run
-
-    metadata = run(command, out, options, force=force)
-    for line in [*summary_lines(out, metadata), _closing(metadata)]:
-        typer.echo(line, err=True)
-    return 1 if metadata["lost"] and not allow_loss else 0
-
-
 def _closing(metadata: Metadata) -> str:
     """What counts, in one line."""
     unmatched = metadata["unmatched"]
@@ -123,9 +128,11 @@ def _closing(metadata: Metadata) -> str:
         f"{metadata['processes_alive']} processes alive at the end",
     ]
     run = metadata["capture"]
-    exit_ = run["exit"]
-    if exit_ is None:
-        how = "the command went on"
+    exit_ = run.get("exit")
+    if "attached_to" in run:
+        how = f"attached to {run['attached_to']}, which stood still for {run['stood_still']} s"
+    elif exit_ is None:
+        how = "the command did not end by itself"
     elif exit_["signal"]:
         how = f"the command was killed by signal {exit_['signal']}"
     else:

@@ -17,7 +17,7 @@ from rmapreplay.replay.result import Result, replay
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
     from rmapreplay.rmap_models import models
-    from rmapreplay.traces.capture.session import CaptureOptions, capture
+    from rmapreplay.traces.capture.session import CaptureOptions, attach, capture
     from rmapreplay.traces.errors import (
         CaptureError,
         InvariantError,
@@ -39,6 +39,7 @@ _HOMES = {
     "RmapReplayError": "rmapreplay.traces.errors",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
+    "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
     "models": "rmapreplay.rmap_models",
@@ -56,6 +57,7 @@ __all__ = [
     "Trace",
     "TraceFormatError",
     "__version__",
+    "attach",
     "capture",
     "check",
     "models",

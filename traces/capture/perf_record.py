@@ -98,6 +98,7 @@ class PerfRecord:
         """See backend.Recording."""
         if self._perf.poll() is not None:
             raise self._broke_off()
+        self._ask_to_write()
         self._count()
         return Progress(self._records.samples, self._records.lost, self._counted)
 
@@ -135,6 +136,14 @@ class PerfRecord:
         if not os.read(self._acknowledged, 16):
             self._perf.wait(_STOP_SECONDS)
             raise self._broke_off()
+
+    def _ask_to_write(self) -> None:
+        """Without being spoken to, perf writes only when half a buffer is full."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, b"ping\n")
+        while select.select([self._acknowledged], [], [], 0)[0]:
+            if not os.read(self._acknowledged, 4096):
+                break
 
     def _count(self) -> None:
         with contextlib.suppress(FileNotFoundError), self.data.open("rb") as file:

@@ -7,36 +7,24 @@ import os
 import resource
 import shlex
 import shutil
-import signal
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any
 
+from rmapreplay.traces.capture import attach as attaching
 from rmapreplay.traces.capture import cgroup, host
-from rmapreplay.traces.capture.backend import (
-    Backend,
-    Captured,
-    Recording,
-    Settings,
-    Target,
-    backend,
-)
+from rmapreplay.traces.capture.backend import Captured, Recording, Settings, Target, backend
 from rmapreplay.traces.capture.faults import FaultCount
-from rmapreplay.traces.capture.interrupts import Interrupts
 from rmapreplay.traces.capture.launch import Launcher
 from rmapreplay.traces.capture.requirements import Requirement, require
-from rmapreplay.traces.capture.status import Status
 from rmapreplay.traces.capture.tree import Traced, Tree
+from rmapreplay.traces.capture.watch import Watch
 from rmapreplay.traces.errors import CaptureError
 from rmapreplay.traces.importers import ImportOptions, importer, refuse_existing
+from rmapreplay.traces.importers.base import Snapshot
 from rmapreplay.traces.schema import Metadata
-
-_POLL_SECONDS: Final = 0.05
-_GRACE_SECONDS: Final = 5.0
-"""How long an interrupted workload may take to end while it is still recorded."""
 
 
 @dataclass(frozen=True)
@@ -87,163 +75,160 @@ def capture(
         TraceFormatError: nothing was captured.
         RmapReplayError: a file cannot be written.
     """
-    out, options = Path(out), options or CaptureOptions()
-    refuse_existing(out, force)
-    with ExitStack() as stack:
-        chosen = backend(options.backend)
-        settings = _settings(_scratch(out, stack), options)
-        require(chosen.requirements(settings))
+    with _Session(Path(out), options or CaptureOptions(), force) as session:
         launcher = Launcher(command)
-        stack.callback(launcher.close)
-        group = _cgroup(chosen, stack)
+        session.stack.callback(launcher.close)
+        group = session.make_cgroup()
         faults = None
         if group:
             group.add(launcher.pid)
             faults = FaultCount(group)
             faults.add(launcher.pid)
-            stack.callback(faults.remove)
+            session.stack.callback(faults.remove)
         tree: Tree = group or Traced()
-        target = Target((launcher.pid,), group.name if group else None)
-        watch = _Watch(chosen.start(target, settings), tree, options.duration, stack)
+        recording = session.start(Target((launcher.pid,), group.name if group else None))
+        watch = Watch(recording, tree, launcher)
         launcher.go()
-        ended = watch.until_end(launcher)
-        return _convert(
-            chosen,
-            watch,
-            out,
-            options,
-            settings,
+        ended = watch.until_end(session.options.duration)
+        captured = watch.stop()
+        return session.convert(
+            captured,
             {
-                "command": shlex.join(command),
-                "ended": ended,
+                **ended,
                 "exit": vars(launcher.ended) if launcher.ended else None,
                 "faults": faults.faults() if faults else None,
             },
+            command=shlex.join(command),
         )
+
+
+def attach(
+    target: str,
+    out: str | Path,
+    options: CaptureOptions | None = None,
+    *,
+    force: bool = False,
+) -> Metadata:
+    """Capture processes that are there already as the trace `out`; returns the trace's metadata.
+
+    They stand still while what they have mapped is read, which becomes the first rows of the trace.
+    The capture lasts until the last of them has exited, `options.duration` is over, or SIGINT or
+    SIGTERM; they go on as they were.
+
+    Args:
+        target: a process id, for it and its descendants; or a cgroup v2, by its directory or its
+            path below the mount.
+        out, options, force: as for capture().
+
+    Raises: as capture().
+    """
+    from rmapreplay.traces.capture.snapshot import take  # polars: not for those who do not attach
+
+    with _Session(Path(out), options or CaptureOptions(), force) as session:
+        attached = session.stack.enter_context(attaching.attach(target))
+        snapshot = take(attached.pids)
+        recording = session.start(Target(attached.pids, attached.cgroup.name))
+        attached.thaw()
+        watch = Watch(recording, attached.cgroup)
+        ended = watch.until_end(session.options.duration)
+        captured = watch.stop()
+        attached.release()
+        return session.convert(
+            captured,
+            {**ended, "attached_to": target, "stood_still": round(attached.stood_still, 3)},
+            snapshot=snapshot,
+        )
+
+
+class _Session:
+    """What every capture begins and ends with. A context manager: whatever happens in its block,
+    nothing is left behind."""
+
+    def __init__(self, out: Path, options: CaptureOptions, force: bool) -> None:
+        self.out = out
+        self.options = options
+        self.stack = ExitStack()
+        self._force = force
+        self._backend = backend(options.backend)
+
+    def __enter__(self) -> _Session:
+        refuse_existing(self.out, self._force)
+        try:
+            self._settings = _settings(self._scratch(), self.options)
+            require(self._backend.requirements(self._settings))
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.stack.__exit__(*exception)
+
+    def make_cgroup(self) -> cgroup.Cgroup | None:
+        """One of ours; None where there can be none and the backend needs none."""
+        if not self._backend.needs_cgroup and not cgroup.requirement().met:
+            return None
+        group = cgroup.Cgroup.make()
+        self.stack.callback(group.remove)
+        return group
+
+    def start(self, target: Target) -> Recording:
+        """Begin to record."""
+        recording = self._backend.start(target, self._settings)
+        self.stack.callback(recording.abandon)
+        return recording
+
+    def convert(
+        self,
+        captured: Captured,
+        run: Metadata,
+        *,
+        command: str | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Metadata:
+        """Write the trace; returns its metadata."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        options = ImportOptions(
+            kernel=host.kernel_release(),
+            thp=host.thp_enabled(),
+            use_zero_page=host.thp_use_zero_page(),
+            stack_limit=host.stack_limit(),
+            command=command,
+            description=self.options.description,
+            truth=captured.answer_keys,
+            lost=captured.lost,
+            snapshot=snapshot,
+            capture={
+                "backend": self._backend.name,
+                **self._backend.describe(),
+                **run,
+                "children_cpu": round(usage.ru_utime + usage.ru_stime, 3),
+                "lock_order": self.options.lock_order,
+                "buffer_mb": self.options.buffer_mb,
+                "host": host.settings(),
+            },
+        )
+        metadata = importer(self._backend.name).run(captured.text, self.out, options)
+        if self.options.keep_raw:
+            for file, ending in captured.raw:
+                name = self.out.name.removesuffix(".parquet") + ending
+                shutil.move(file, self.out.with_name(name))
+        return metadata
+
+    def _scratch(self) -> Path:
+        """A directory beside the trace, for as long as the capture takes."""
+        out = self.out
+        for left in out.parent.glob(f".{out.name}.capture-*"):
+            if not Path("/proc", left.name.rpartition("-")[2]).exists():  # a capture was killed
+                shutil.rmtree(left, ignore_errors=True)
+        scratch = out.with_name(f".{out.name}.capture-{os.getpid()}")
+        try:
+            scratch.mkdir()
+        except OSError as error:
+            raise CaptureError(f"{out.parent}: cannot write: {error.strerror}") from error
+        self.stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        return scratch
 
 
 def _settings(scratch: Path, options: CaptureOptions) -> Settings:
     return Settings(scratch, options.buffer_mb, options.lock_order, options.truth)
-
-
-def _scratch(out: Path, stack: ExitStack) -> Path:
-    """A directory beside the trace, for as long as the capture takes."""
-    for left in out.parent.glob(f".{out.name}.capture-*"):
-        if not Path("/proc", left.name.rpartition("-")[2]).exists():  # of a capture that was killed
-            shutil.rmtree(left, ignore_errors=True)
-    scratch = out.with_name(f".{out.name}.capture-{os.getpid()}")
-    try:
-        scratch.mkdir()
-    except OSError as error:
-        raise CaptureError(f"{out.parent}: cannot write: {error.strerror}") from error
-    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-    return scratch
-
-
-def _cgroup(chosen: Backend, stack: ExitStack) -> cgroup.Cgroup | None:
-    if not chosen.needs_cgroup and not cgroup.requirement().met:
-        return None
-    group = cgroup.Cgroup.make()
-    stack.callback(group.remove)
-    return group
-
-
-class _Watch:
-    """A recording from its beginning to its end, with the tree it follows."""
-
-    def __init__(
-        self, recording: Recording, tree: Tree, duration: float | None, stack: ExitStack
-    ) -> None:
-        self.seconds = 0.0
-        self._recording = recording
-        self._tree = tree
-        self._duration = duration
-        self._began = time.monotonic()
-        self._status = Status()
-        stack.callback(self._status.clear)
-        stack.callback(recording.abandon)
-
-    def until_end(self, launcher: Launcher) -> str:
-        """Waits; returns why it ended: `exited`, `duration` or `interrupted`."""
-        with Interrupts() as interrupts:
-            ended = self._until_end(launcher, interrupts)
-        self.seconds = time.monotonic() - self._began
-        return ended
-
-    def stop(self) -> Captured:
-        """Ends the recording, then what is left of the tree."""
-        left = self._tree.pids()
-        captured = self._recording.stop()
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return captured
-
-    def say(self, text: str) -> None:
-        """On the line of the status."""
-        self._status.say(text)
-
-    def _until_end(self, launcher: Launcher, interrupts: Interrupts) -> str:
-        note = ""
-        while True:
-            interrupts.wait(_POLL_SECONDS)
-            self._show(note)
-            if launcher.poll() and not self._tree.populated():
-                return "exited"
-            if launcher.ended:
-                note = f"the command {launcher.ended}, others go on (Ctrl-C ends them)"
-            if interrupts.count:
-                self._ask_to_end(launcher, interrupts)
-                return "interrupted"
-            if self._duration is not None and time.monotonic() - self._began >= self._duration:
-                return "duration"
-
-    def _ask_to_end(self, launcher: Launcher, interrupts: Interrupts) -> None:
-        self._tree.signal(signal.SIGTERM)
-        asked, end = interrupts.count, time.monotonic() + _GRACE_SECONDS
-        while self._tree.populated() and time.monotonic() < end and interrupts.count == asked:
-            interrupts.wait(_POLL_SECONDS)
-            self._show("ending")
-            launcher.poll()
-
-    def _show(self, note: str) -> None:
-        if self._status.due():
-            self._status.show(self._recording.progress(), len(self._tree.pids()), note)
-
-
-def _convert(
-    chosen: Backend,
-    watch: _Watch,
-    out: Path,
-    options: CaptureOptions,
-    settings: Settings,
-    run: Metadata,
-) -> Metadata:
-    captured = watch.stop()
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    import_options = ImportOptions(
-        kernel=host.kernel_release(),
-        thp=host.thp_enabled(),
-        use_zero_page=host.thp_use_zero_page(),
-        stack_limit=host.stack_limit(),
-        command=run.pop("command"),
-        description=options.description,
-        truth=captured.answer_keys,
-        lost=captured.lost,
-        capture={
-            "backend": chosen.name,
-            **chosen.describe(),
-            **run,
-            "seconds": round(watch.seconds, 3),
-            "children_cpu": round(usage.ru_utime + usage.ru_stime, 3),
-            "lock_order": settings.lock_order,
-            "buffer_mb": settings.buffer_mb,
-            "host": host.settings(),
-        },
-    )
-    watch.say("writing the trace")
-    metadata = importer(chosen.name).run(captured.text, out, import_options)
-    if options.keep_raw:
-        for file, ending in captured.raw:
-            shutil.move(file, out.with_name(out.name.removesuffix(".parquet") + ending))
-    return metadata
