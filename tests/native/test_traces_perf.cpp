@@ -39,27 +39,33 @@ TEST_CASE("perf: of the two exceptions by which a page of a signal's frame comes
     };
     const char* const writes = "copy_fpstate_to_sigframe";
     std::string text = start();
-    text += frame(10, 7, "0x1f40", writes);      // with page faults disabled
-    text += frame(11, 9, "0x1f00", "elf_load");  // another task's
-    text += frame(12, 7, "0x1f00", writes);      // clears it
-    text += frame(13, 7, "0x2000", writes);      // and the next page
-    text += frame(14, 7, "0x3000", "__put_user_8") + frame(15, 7, "0x3000", "__put_user_8");
-    text += frame(16, 7, "0x4f40", writes);         // the next frame
-    text += frame(17, 7, "0x4f00", "__clear_user");  // not inlined
-    text += frame(18, 7, "0x4f00", "__clear_user");
+    text += frame(10, 7, "0x2140", writes);  // clears a part of it
+    text += frame(11, 7, "0x1f40", writes);  // with page faults disabled
+    text += frame(12, 9, "0x1f00", "elf_load");  // another task's
+    text += frame(13, 7, "0x1f40", writes);      // clears the rest
+    text += frame(14, 7, "0x3f40", writes);
+    text += frame(15, 7, "0x3f40", "__clear_user");  // not inlined
+    text += frame(16, 7, "0x3f40", "__clear_user");
+    text += frame(17, 7, "0x5140", writes);
+    text += fault(18, 7, 7, "0x6000", "0x6");
+    text += frame(19, 7, "0x5140", writes);  // the next frame
+    text += frame(20, 7, "0x0", "strncpy_from_user");
     const Parsed parsed = parse(text);
     std::string expected = kStarted;
-    const auto row = [&](const char* ns, const char* task, const char* addr) {
+    const auto row = [&](const char* ns, const char* task, const char* addr,
+                         const char* source = "kernel") {
         expected += std::string("120000000") + ns + " fault " + task + " addr=" + addr +
-                    " write=1 source=kernel present=0\n";
+                    " write=1 source=" + source + " present=0\n";
     };
-    row("10", "7/7", "0x1000");
-    row("11", "7/9", "0x1000");
-    row("13", "7/7", "0x2000");
+    row("10", "7/7", "0x2000");
+    row("11", "7/7", "0x1000");
+    row("12", "7/9", "0x1000");
     row("14", "7/7", "0x3000");
-    row("15", "7/7", "0x3000");
-    row("16", "7/7", "0x4000");
-    row("18", "7/7", "0x4000");
+    row("16", "7/7", "0x3000");
+    row("17", "7/7", "0x5000");
+    row("18", "7/7", "0x6000", "user");
+    row("19", "7/7", "0x5000");
+    row("20", "7/7", "0x0");
     CHECK(parsed.rows == expected);
     CHECK(parsed.stats.dropped["fault_of_signal_frame"] == u64{2});
 }

@@ -80,6 +80,14 @@ void PerfParser::line(std::string_view text) {
 }
 
 bool PerfParser::use(const PerfLine& line) {
+    signal_frame_ = kNoPage;
+    if (!signal_frames_.empty()) {
+        const auto it = signal_frames_.find(line.task.tid);
+        if (it != signal_frames_.end()) {
+            signal_frame_ = it->second;
+            signal_frames_.erase(it);
+        }
+    }
     const std::string_view event = line.event;
     if (event == "exceptions:page_fault_user") return page_fault(line, Source::user);
     if (event == "exceptions:page_fault_kernel") return page_fault(line, Source::kernel);
@@ -130,16 +138,12 @@ bool PerfParser::page_fault(const PerfLine& line, Source source) {
     return true;
 }
 
-// copy_fpstate_to_sigframe() writes with page faults disabled. If that page is not to be had without a
-// fault, the exception does nothing: the function clears the frame, which takes the same exception
-// once more and in earnest. One of the two is the fault.
+// copy_fpstate_to_sigframe() saves registers with page faults disabled. Where that takes an exception,
+// it does nothing: the function clears the place, which takes the same exception in earnest, and
+// tries again. Nothing of the task comes in between.
 bool PerfParser::repeats_for_signal_frame(i32 tid, u64 addr, std::string_view rest) {
     const u64 page = addr >> 12;
-    if (const auto it = signal_frames_.find(tid); it != signal_frames_.end()) {
-        const bool repeats = it->second == page;
-        signal_frames_.erase(it);
-        if (repeats) return true;
-    }
+    if (page == signal_frame_) return true;
     if (rest.starts_with(" ip=copy_fpstate_to_sigframe")) signal_frames_.emplace(tid, page);
     return false;
 }
