@@ -19,14 +19,14 @@ def parser(description: str) -> argparse.ArgumentParser:
         epilog="exit status: 0 every workload exact; 1 model and kernel disagree; 2 a recording "
         "could not be made or used",
     )
-    _add_kernel(made.add_argument_group("the kernel"))
+    add_kernel(made.add_argument_group("the kernel"))
     _add_workloads(made.add_argument_group("what runs in it"))
     _add_command(made.add_argument_group("a command of your own"))
-    _add_run(made.add_argument_group("how"))
+    add_run(made.add_argument_group("how"))
     return made
 
 
-def _add_kernel(group: argparse._ArgumentGroup) -> None:
+def add_kernel(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--kernel", type=Path, metavar="IMAGE", help="a bzImage of your own")
     add("--modules", type=Path, metavar="DIR", help="its modules, if the drivers are not built in")
@@ -102,7 +102,7 @@ def _add_command(group: argparse._ArgumentGroup) -> None:
     add("--buffer", type=int, default=512, metavar="MB", help="trace buffer (%(default)s)")
 
 
-def _add_run(group: argparse._ArgumentGroup) -> None:
+def add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--model", "-m", default="anon_vma", metavar="SPEC", help="to check (%(default)s)")
     add("--accel", default="auto", choices=("auto", "kvm", "tcg"), help="(%(default)s)")

@@ -4,7 +4,6 @@ whole machine as long as a capture lasts."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -122,15 +121,13 @@ class Probes:
             raise CaptureError(f"this kernel takes no probe at {functions}{self._refusal()}")
 
     def _define(self, group: str, name: str, place: str) -> bool:
-        if group not in self.groups:
-            self.groups.append(group)
         returns = place.split()[0].endswith("%return")
         # Before Linux 6.14 returns are followed for twice as many tasks as there are CPUs, unless
         # told otherwise, and those above are missed without a word. Later kernels have no limit.
         for kind in (f"f{_FOLLOWED_RETURNS}", "f") if returns else ("f",):
-            with contextlib.suppress(OSError), self._file.open("a") as file:
-                file.write(f"{kind}:{group}/{name} {place}")
-                file.flush()
+            if _tell(self._file, f"{kind}:{group}/{name} {place}"):
+                if group not in self.groups:
+                    self.groups.append(group)
                 return True
         return False
 
@@ -167,9 +164,21 @@ def remove_stale_probes(place: Path) -> None:
 def _remove_group(file: Path, group: str) -> None:
     for other, _, name in list(_ours(file)):
         if other == group:
-            with contextlib.suppress(OSError), file.open("a") as opened:
-                opened.write(f"-:{group}/{name}")
-                opened.flush()
+            _tell(file, f"-:{group}/{name}")
+
+
+def _tell(file: Path, command: str) -> bool:
+    """Whether dynamic_events takes a command. Opened in another way it would forget all it has."""
+    try:
+        opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.write(opened, command.encode()) > 0
+    except OSError:
+        return False
+    finally:
+        os.close(opened)
 
 
 def _ours(file: Path) -> Iterator[tuple[str, str, str]]:

@@ -88,17 +88,19 @@ class TraceText:
     def chunks(self) -> Iterator[bytes]:
         records = self._sideband.lines() if self._sideband else iter(())
         held = next(records, None)
-        carry = b"# tracer: nop\n"
+        head = b"# tracer: nop\n"
+        carry = b""
         with self._file.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 text, newline, rest = (carry + chunk).rpartition(b"\n")
                 carry = rest
-                before = []
+                before: list[bytes] = []
                 until = _last_time(text)
                 while held and until is not None and held[0] <= until + _AHEAD_NS:
                     before.append(held[1])
                     held = next(records, None)
-                yield b"".join(before) + text + newline
+                yield head + b"".join(before) + text + newline
+                head = b""
         yield carry
 
 

@@ -72,6 +72,7 @@ class TracefsImporter:
         with TruthWriter(out) as truth:
             truth.sources.append(source.name)
             truth.add_answer_keys(options.truth)
+            options = replace(options, lost=options.lost + truth.lost)
             native = _native.TracepointsParser()
             parser = TruthTap(native, truth, {"mapped": "take_mapped"})
 

@@ -3,8 +3,12 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
 
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "traces/native/bind_arrow.hpp"
 #include "traces/native/history.hpp"
@@ -65,6 +69,31 @@ nanobind::class_<Parser> bind_importer(nanobind::module_& m, const char* name, c
             "stats", [](Parser& parser) { return to_dict(parser.stats()); },
             "Counts: lines, lost, unmatched_enters, unmatched_exits, processes_alive, and by name "
             "events, syscalls and dropped.");
+}
+
+// For a parser that can begin with processes that were there before; see History.
+template <class Parser>
+nanobind::class_<Parser>& bind_adoption(nanobind::class_<Parser>&& parser) {
+    namespace nb = nanobind;
+    return parser
+        .def(
+            "adopt",
+            [](Parser& self, i32 pid, const std::vector<i32>& tids, i32 mm_of,
+               const std::vector<std::pair<u64, u64>>& shm) {
+                self.adopt(pid, tids, mm_of);
+                for (const auto& [addr, len] : shm) self.adopt_shm(pid, addr, len);
+            },
+            nb::arg("pid"), nb::arg("tids"), nb::arg("mm_of") = 0,
+            nb::arg("shm") = nb::make_tuple(),
+            "Before the first chunk: a process that was there before the capture began, with its "
+            "tasks `tids` (without its leader, if that has exited). Its events count from the "
+            "start, and calls that its tasks were in by then are counted apart, as "
+            "`entered_before_capture`. `mm_of`: a process adopted earlier whose address space it "
+            "shares, 0 for none. `shm`: address and length in bytes of what shmat has mapped. "
+            "Raises ValueError if `pid` is known already or has no tasks, or `mm_of` is unknown.")
+        .def("first_file", &Parser::first_file, nb::arg("file"),
+             "Before the first chunk: `file` numbers below this one are taken by other rows of the "
+             "trace, and stand for none of the files that this parser tells.");
 }
 
 }  // namespace rmapreplay

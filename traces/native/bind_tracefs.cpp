@@ -27,7 +27,8 @@ void bind_tracefs(nb::module_& m) {
             "Bursts of walks, likewise.")
         .def_prop_ro("fault_orders", &TracefsParser::fault_orders,
                      "Whether every folio that a fault made so far told its order.");
-    bind_importer<TracepointsParser>(m, "TracepointsParser", "Reads tracefs text of tracepoints.")
+    bind_adoption(bind_importer<TracepointsParser>(m, "TracepointsParser",
+                                                   "Reads tracefs text of tracepoints."))
         .def_prop_ro(
             "truth_ready", [](TracepointsParser& parser) { return parser.mapped().rows(); },
             "How many rows take_mapped() would give.")

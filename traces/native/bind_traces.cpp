@@ -116,31 +116,13 @@ void bind_traces(nb::module_& m) {
              "the name's code, 255 if there is none. Returns for each of them a byte per row, the "
              "code or 0 for null; or the first problem as (row, column, reason), where an empty "
              "reason stands for an unknown name.");
-    bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script.")
+    bind_adoption(bind_importer<PerfParser>(m, "PerfParser", "Reads the text of perf script."))
         .def_prop_ro(
             "truth_ready", [](PerfParser& parser) { return parser.mapped().rows(); },
             "How many rows take_mapped() would give.")
         .def(
             "take_mapped", [](PerfParser& p) { return wrap_table(p.mapped().take()); },
-            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.")
-        .def(
-            "adopt",
-            [](PerfParser& parser, i32 pid, const std::vector<i32>& tids, i32 mm_of,
-               const std::vector<std::pair<u64, u64>>& shm) {
-                parser.adopt(pid, tids, mm_of);
-                for (const auto& [addr, len] : shm) parser.adopt_shm(pid, addr, len);
-            },
-            nb::arg("pid"), nb::arg("tids"), nb::arg("mm_of") = 0,
-            nb::arg("shm") = nb::make_tuple(),
-            "Before the first chunk: a process that was there before the capture began, with its "
-            "tasks `tids` (without its leader, if that has exited). Its events count from the "
-            "start, and calls that its tasks were in by then are counted apart, as "
-            "`entered_before_capture`. `mm_of`: a process adopted earlier whose address space it "
-            "shares, 0 for none. `shm`: address and length in bytes of what shmat has mapped. "
-            "Raises ValueError if `pid` is known already or has no tasks, or `mm_of` is unknown.")
-        .def("first_file", &PerfParser::first_file, nb::arg("file"),
-             "Before the first chunk: `file` numbers below this one are taken by other rows of the "
-             "trace, and stand for none of the files that this parser tells.");
+            "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.");
     nb::class_<KmemParser>(m, "KmemParser", "Reads perf script text of slab allocations.")
         .def(nb::init<>())
         .def(
