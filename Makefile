@@ -94,11 +94,17 @@ kernel-truth: $(VENV)/installed kernel-tools  ## boot a kernel in QEMU, record w
 kernel-truth-smoke: $(VENV)/installed kernel-tools  ## the same with two small workloads; skips what cannot be had
 	@$(BIN)/python tests/kernel --smoke $(KERNEL_TRUTH)
 
+.PHONY: kernel-capture
+kernel-capture: $(VENV)/installed kernel-tools  ## boot a kernel in QEMU, capture in it by its probes, check the trace
+	@$(BIN)/python tests/kernel/capture.py $(KERNEL_CAPTURE)
+
 # KERNEL=bzImage MODULES=dir, or SUITE=name of Debian's; WORKLOADS=a,b; COMMAND='cmd ..'; OUT=dir;
 # ARGS=.. for all else (ARGS=--help).
 KERNEL_TRUTH = $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
                $(if $(SUITE),--suite $(SUITE)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) \
                $(if $(COMMAND),--command '$(COMMAND)') $(if $(OUT),--out $(OUT)) $(ARGS)
+KERNEL_CAPTURE = $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
+                 $(if $(SUITE),--suite $(SUITE)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 # What Debian packages the machine lacks, where it can be installed; else the driver says what is
 # missing.
