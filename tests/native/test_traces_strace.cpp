@@ -171,6 +171,39 @@ TEST_CASE("strace: a thread that execs takes over the leader") {
           "1000015000 exit 7/7\n");
 }
 
+TEST_CASE("strace: calls that were in progress when it was told to let go, or killed") {
+    const std::string text =
+        "7 1.000010 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x9000\n"
+        "7 1.000011 clone(child_stack=NULL, flags=SIGCHLD) = 8\n"
+        "8 1.000012 execve(\"/bin/c\", [\"c\"], 0x1 /* 2 vars */ <detached ...>\n";
+    const std::string rows =
+        "1000010000 mmap 7/7 addr=0x9000 len=0x1000 flags=0x22 prot=1\n"
+        "1000011000 fork 7/7 flags=0x0 child=8 child_tid=8\n";
+    CHECK(rows_after_start(text) == rows);
+    for (const char* last : {"7 1.000013 vfork(", "7 1.000013 munmap(0x9000, 4096",
+                             "7 1.000013 vfork( <unfinished ...>"}) {
+        const Parsed parsed = parse(kExec + text + last);
+        CHECK(parsed.rows == kStarted + rows);
+        CHECK(parsed.stats.dropped["malformed_line"] == u64{0});
+        CHECK(parsed.stats.unmatched_enters == u64{2});
+    }
+    const std::string whole = "7 1.000013 brk(0xb000) = 0xb000";
+    CHECK(rows_after_start(text + whole) == rows + "1000013000 brk 7/7 addr=0xb000\n");
+    CHECK(parse(kExec + text + "7 17953").stats.dropped["malformed_line"] == u64{1});
+}
+
+TEST_CASE("strace: i386 has an mmap of its own") {
+    CHECK(
+        rows_after_start(
+            "7 1.000010 mmap2(NULL, 8192, PROT_READ, MAP_PRIVATE, 3</a>, 0x3000) = 0xf7f00000\n"
+            "7 1.000011 mmap2(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0 "
+            "<unfinished ...>\n"
+            "7 1.000012 <... mmap2 resumed>) = 0xf7e00000\n") ==
+        "1000010000 mmap 7/7 addr=0xf7f00000 len=0x2000 offset=0x3000 flags=0x2 prot=1 fd=3 file=1 "
+        "path=/a\n"
+        "1000012000 mmap 7/7 addr=0xf7e00000 len=0x1000 flags=0x22 prot=1\n");
+}
+
 TEST_CASE("strace: text may be cut anywhere") {
     const std::string text = kExec +
                              "[pid  7] 1.000010 munmap(0x5000, 4096 <unfinished ...>\n"

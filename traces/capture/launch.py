@@ -16,12 +16,19 @@ from typing import Final
 from rmapreplay.traces.errors import CaptureError
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_PTRACER: Final = 0x59616D61
+_PR_SET_PTRACER_ANY: Final = ctypes.c_ulong(-1)
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent() -> None:
     """For subprocess's preexec_fn: the child gets SIGTERM should we be killed."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """For subprocess's preexec_fn: the child gets SIGKILL should we be killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,8 @@ class Launcher:
 
 def _wait_and_exec(command: tuple[str, ...], waits: int, fails: int) -> None:
     """In the child; does not return."""
+    # Where Yama lets only ancestors trace a process, strace, our child, must be allowed to.
+    _libc.prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
     try:
         if os.read(waits, 1) != b"g":
             os._exit(0)

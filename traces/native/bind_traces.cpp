@@ -108,6 +108,15 @@ void bind_traces(nb::module_& m) {
         },
         "The ids of the x86-64 system calls that an importer needs entry and exit of, ascending. A "
         "capture's filter has to let just these through.");
+    m.def(
+        "recorded_syscall_names",
+        [] {
+            nb::list found;
+            for (const Sys sys : recorded_syscalls())
+                found.append(nb::str(syscall_name(sys).c_str()));
+            return nb::typed<nb::tuple, nb::str, nb::ellipsis>(nb::tuple(found));
+        },
+        "Their names, in the same order.");
     nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
         .def(nb::init<>())
         .def("check", check_batch, nb::arg("batch"), nb::arg("dictionaries"),

@@ -7,6 +7,7 @@ namespace rmapreplay {
 namespace {
 
 constexpr std::string_view kUnfinished = " <unfinished ...>";
+constexpr std::string_view kDetached = " <detached ...>";
 constexpr u64 kCloneVfork = 0x4100;  // vfork(): CLONE_VFORK | CLONE_VM
 
 bool makes_task(Sys sys) {
@@ -21,6 +22,11 @@ u64 clone_flags(Sys sys, std::string_view arguments) {
         strace_number(text.substr(0, text.find_first_of(",})")), flags);
     }
     return flags & ~u64{0xff};  // kernel_clone_args keeps the exit signal apart
+}
+
+// mmap2 is i386's, whose offset strace prints in bytes.
+Sys syscall_of(std::string_view name) {
+    return name == "mmap2" ? Sys::mmap : syscall_by_name(name);
 }
 
 // A quoted string as strace prints it, unescaped.
@@ -95,6 +101,14 @@ void StraceParser::line(std::string_view text) {
     }
 }
 
+// The last line, without a newline: strace was killed, or told to let go, while a call went on.
+void StraceParser::cut_short(std::string_view text) {
+    const bool call = text.find('(') != std::string_view::npos;
+    const bool returned = text.find(" = ") != std::string_view::npos || text.ends_with("...>");
+    if (!call || returned) return line(text);
+    line(std::string(text) + std::string(kUnfinished));
+}
+
 // A task never seen was made by a clone that has not returned yet; there may be several such.
 bool StraceParser::parent_unclear(i32 tid) const {
     return cloning_.size() > 1 && !pids_.contains(tid) && !parents_.contains(tid);
@@ -150,9 +164,10 @@ bool StraceParser::use(i64 time, i32 tid, std::string_view rest) {
     std::string_view name;
     if (!scan.until('(', name)) return false;
     history_.stats().events.add(name);
-    if (rest.ends_with(kUnfinished)) {
+    for (std::string_view mark : {kUnfinished, kDetached}) {
+        if (!rest.ends_with(mark)) continue;
         std::string_view arguments = scan.rest();
-        arguments.remove_suffix(kUnfinished.size());
+        arguments.remove_suffix(mark.size());
         return unfinished(time, task, name, arguments);
     }
     // "mmap(NULL, 8192) = 0x7f..", padded before the =; the last " = " belongs to the result.
@@ -161,13 +176,13 @@ bool StraceParser::use(i64 time, i32 tid, std::string_view rest) {
     if (end == std::string_view::npos) return false;
     std::string_view arguments = text.substr(0, end);
     arguments = arguments.substr(0, arguments.rfind(')'));
-    enter(time, task, syscall_by_name(name), arguments);
+    enter(time, task, syscall_of(name), arguments);
     return complete(time, task, name, arguments, text.substr(end + 3));
 }
 
 bool StraceParser::unfinished(i64 time, Task task, std::string_view name,
                               std::string_view arguments) {
-    const Sys sys = syscall_by_name(name);
+    const Sys sys = syscall_of(name);
     Unfinished& call = pending_[task.tid];
     call = {std::string(name), std::string(arguments), 0, 0};
     if (makes_task(sys)) {
@@ -180,7 +195,7 @@ bool StraceParser::unfinished(i64 time, Task task, std::string_view name,
 
 bool StraceParser::complete(i64 time, Task task, std::string_view name, std::string_view arguments,
                             std::string_view result_text) {
-    const Sys sys = syscall_by_name(name);
+    const Sys sys = syscall_of(name);
     i32 child_seen = 0;
     if (auto it = pending_.find(task.tid); it != pending_.end()) {
         child_seen = it->second.child;

@@ -32,7 +32,7 @@ class StraceParser {
         lines_.feed(chunk, [this](std::string_view line) { this->line(line); });
     }
     void finish() {
-        lines_.finish([this](std::string_view line) { this->line(line); });
+        lines_.finish([this](std::string_view line) { cut_short(line); });
         release(0);
         history_.finish();
     }
@@ -57,6 +57,7 @@ class StraceParser {
     static constexpr std::size_t kMostHeld = 4096;
 
     void line(std::string_view line);
+    void cut_short(std::string_view line);
     void hold(i64 time, i32 tid, std::string_view rest);
     void release(std::size_t most);
     bool parent_unclear(i32 tid) const;
