@@ -165,11 +165,12 @@ TEST_CASE("kmem: a call that stays open does not hold rows for ever") {
 }
 
 TEST_CASE("kmem: what is lost, and what is none of it") {
-    const Parsed parsed = parse(
-        kNew + at(1, "0/0", "PERF_RECORD_LOST lost 20") +
-        at(2, "0/0", "PERF_RECORD_LOST_SAMPLES lost 2") + at(3, "7/7", "a:b: c=1") +
-        at(4, "7/7", "task:task_newtask: comm=a") + at(5, "7/7", "raw_syscalls:sys_exit: NR 59") +
-        at(6, "7/7", "kmem:kmem_cache_free: ptr=0x1 name=x") + "# comment\n\nrubbish\n");
+    const Parsed parsed =
+        parse(kNew + at(1, "0/0", "PERF_RECORD_LOST lost 20") +
+              at(2, "0/0", "PERF_RECORD_LOST_SAMPLES lost 2") + at(3, "7/7", "a:b: c=1") +
+              at(3, "7/7", "PERF_RECORD_COMM: a:7/7") + at(4, "7/7", "task:task_newtask: comm=a") +
+              at(5, "7/7", "raw_syscalls:sys_exit: NR 59") +
+              at(6, "7/7", "kmem:kmem_cache_free: ptr=0x1 name=x") + "# comment\n\nrubbish\n");
     CHECK(parsed.lost == u64{22});
     CHECK(parsed.rows.empty());
     CHECK(parsed.dropped["event_a:b"] == u64{1});

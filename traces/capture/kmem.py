@@ -19,6 +19,7 @@ from rmapreplay.traces.capture.requirements import Requirement, tracefs, tracepo
 
 _CACHES: Final = ("anon_vma", "anon_vma_chain", "vm_area_struct")
 _SLAB: Final = Path("/sys/kernel/slab")
+_KALLSYMS: Final = Path("/proc/kallsyms")
 _ALLOC: Final = "kmem:kmem_cache_alloc"
 _FREE: Final = "kmem:kmem_cache_free"
 
@@ -75,9 +76,9 @@ def _names_of_caches() -> Requirement:
 
 
 def _names_of_functions() -> Requirement:
-    what = "/proc/kallsyms"
+    what = str(_KALLSYMS)
     try:
-        with open(what) as file:
+        with _KALLSYMS.open() as file:
             hidden = all(int(line.split()[0], 16) == 0 for line in islice(file, 100))
     except (OSError, ValueError):
         hidden = True

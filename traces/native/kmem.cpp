@@ -99,7 +99,7 @@ bool KmemParser::use(const PerfLine& line) {
         if (n) lost_ += *n;
         return n.has_value();
     }
-    dropped_.add("event_" + std::string(event));
+    if (!event.starts_with("PERF_RECORD_")) dropped_.add("event_" + std::string(event));
     return true;
 }
 
