@@ -100,12 +100,15 @@ def test_records_are_in_their_places(imported: Any) -> None:
 
 def test_threads(imported: Any) -> None:
     """A thread's events are its process's, and a thread that execs takes over the number."""
-    _, rows = imported(
+    metadata, rows = imported(
         [
             *EXEC,
             line(7, 100, "task_newtask: pid=8 comm=x clone_flags=3d0f00 oom_score_adj=0"),
             line(8, 110, "page_fault_user: address=0x406000 ip=0x401000 error_code=0x6", cpu=1),
             line(7, 111, "task_newtask: pid=9 comm=x clone_flags=1200000 oom_score_adj=0"),
+            line(7, 112, "task_newtask: pid=10 comm=x clone_flags=3d0f00 oom_score_adj=0"),
+            line(10, 113, "sys_exit(error_code: 0)"),
+            line(10, 114, "sched_process_exit: comm=x pid=10 prio=120 group_dead=false"),
             line(8, 120, ENTER, cpu=1),
             line(7, 121, "sched_process_exit: comm=x pid=7 prio=120 group_dead=false"),
             line(7, 130, "sched_process_exec: filename=/bin/y pid=7 old_pid=8", cpu=1),
@@ -117,10 +120,13 @@ def test_threads(imported: Any) -> None:
         ("fork", 7, 7, None, None),
         ("fault", 7, 8, 0x406000, None),
         ("fork", 7, 7, None, None),
+        ("fork", 7, 7, None, None),
+        ("exit", 7, 10, None, None),
         ("exit", 7, 7, None, None),
         ("exec", 7, 7, None, "/bin/y"),
         ("fault", 7, 7, 0x407000, None),
     ]
+    assert "malformed_line" not in metadata["dropped"]
 
 
 def test_a_failed_exec_leaves_its_faults_to_the_old_program(imported: Any) -> None:

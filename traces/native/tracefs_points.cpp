@@ -6,6 +6,9 @@
 namespace rmapreplay {
 namespace {
 
+// sys_enter and sys_exit of raw_syscalls; there is a call exit, too.
+constexpr std::string_view kRaw = " NR ";
+
 bool is_exec(Sys sys) { return sys == Sys::execve || sys == Sys::execveat; }
 
 }  // namespace
@@ -54,7 +57,7 @@ bool TracepointsParser::use(const TracefsLine& line, Task task) {
     const std::string_view event = line.event;
     if (event == "page_fault_user") return page_fault(line, task, Source::user);
     if (event == "page_fault_kernel") return page_fault(line, task, Source::kernel);
-    if (event == "sys_enter" || event == "sys_exit") return raw_call(line, task);
+    if (line.body.starts_with(kRaw)) return raw_call(line, task);
     if (event.starts_with("sys_")) {
         const Sys sys = syscall_by_name(event.substr(4));
         return sys == Sys::none || call(line, task, sys);
@@ -102,7 +105,7 @@ bool TracepointsParser::call(const TracefsLine& line, Task task, Sys sys) {
 bool TracepointsParser::raw_call(const TracefsLine& line, Task task) {
     Scan scan(line.body);
     i64 number = 0;
-    if (!scan.skip(" NR ") || !scan.number(number)) return false;
+    if (!scan.skip(kRaw) || !scan.number(number)) return false;
     Call call;
     call.sys = static_cast<Sys>(number);
     i64 result = 0;
