@@ -56,28 +56,12 @@ void EventTable::append(const Event& event) {
     put(child_, event.child, i32{0}, need & needs::child);
     put(child_tid_, event.child_tid, i32{0}, need & needs::child_tid);
     put(error_, event.error, i32{0}, false);
-    if (event.path == 0) {
-        path_.append_null();
-    } else {
-        path_.append_code(event.path - 1);
-    }
+    if (event.path != 0) put_code(path_, event.path - 1);
     put(write_, event.write, false, need & needs::write);
-    if (event.source == Source::none) {
-        source_.append_null();
-    } else {
-        source_.append_code(static_cast<u8>(event.source));
-    }
-    if (event.present < 0) {
-        present_.append_null();
-    } else {
-        present_.append(event.present != 0);
-    }
+    if (event.source != Source::none) put_code(source_, static_cast<u8>(event.source));
+    if (event.present >= 0) put(present_, event.present != 0, false, true);
     put(order_, event.order, u8{0}, false);
-    if (event.kind == WalkKind::none) {
-        kind_.append_null();
-    } else {
-        kind_.append_code(static_cast<u8>(event.kind));
-    }
+    if (event.kind != WalkKind::none) put_code(kind_, static_cast<u8>(event.kind));
     if (total_rows_ == 0) first_time_ = event.time;
     last_time_ = event.time;
     ++total_rows_;

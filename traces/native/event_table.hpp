@@ -79,16 +79,23 @@ class EventTable {
     i64 first_time() const { return first_time_; }
     i64 last_time() const { return last_time_; }
     std::size_t rows() const { return table_.rows(); }
-    Table take() { return table_.take(); }
+    Table take() {
+        table_.fill_up();
+        return table_.take();
+    }
 
   private:
+    // Most columns are null in most rows: a null is appended when a value follows, or by take().
     template <class T>
-    static void put(TypedColumn<T>& column, T value, T none, bool needed) {
-        if (needed || value != none) {
-            column.append(value);
-        } else {
-            column.append_null();
-        }
+    void put(TypedColumn<T>& column, T value, T none, bool needed) {
+        if (!needed && value == none) return;
+        column.append_nulls_up_to(table_.rows() - 1);
+        column.append(value);
+    }
+    template <class Code>
+    void put_code(DictColumn<Code>& column, Code code) {
+        column.append_nulls_up_to(table_.rows() - 1);
+        column.append_code(code);
     }
 
     Table table_;

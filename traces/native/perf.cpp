@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "traces/native/perf.hpp"
 
+#include <algorithm>
+
 namespace rmapreplay {
 namespace {
 
@@ -33,9 +35,10 @@ bool parse_perf_line(std::string_view line, PerfLine& parsed) {
     }
     scan.spaces();
     const std::string_view rest = scan.rest();
-    const std::size_t end = rest.find_first_of(" (");
-    parsed.event = rest.substr(0, end);
-    parsed.body = end == std::string_view::npos ? std::string_view{} : rest.substr(end);
+    const auto end =
+        std::find_if(rest.begin(), rest.end(), [](char c) { return c == ' ' || c == '('; });
+    parsed.event = {rest.begin(), end};
+    parsed.body = {end, rest.end()};
     parsed.colon = parsed.event.ends_with(':');
     if (parsed.colon) parsed.event.remove_suffix(1);
     if (parsed.body.starts_with(' ')) parsed.body.remove_prefix(1);

@@ -59,11 +59,11 @@ class Bits {
         if (bit) bytes_.back() = static_cast<u8>(bytes_.back() | (1u << (size_ & 7)));
         ++size_;
     }
-    void append_ones(std::size_t n) {
-        while (n > 0 && (size_ & 7) != 0) append(true), --n;
-        bytes_.insert(bytes_.end(), n >> 3, u8{0xff});
+    void append(bool bit, std::size_t n) {
+        while (n > 0 && (size_ & 7) != 0) append(bit), --n;
+        bytes_.insert(bytes_.end(), n >> 3, bit ? u8{0xff} : u8{0});
         size_ += n & ~std::size_t{7};
-        for (n &= 7; n > 0; --n) append(true);
+        for (n &= 7; n > 0; --n) append(bit);
     }
     void clear() {
         bytes_.clear();
@@ -94,6 +94,8 @@ class Column {
     virtual std::size_t rows() const = 0;
     virtual const void* values() const = 0;  // rows() values (bits for boolean, codes for dict)
     virtual std::span<const std::string> strings() const { return {}; }  // dict types
+    // So that it has `rows` rows, no fewer than it has.
+    virtual void append_nulls_up_to(std::size_t rows) = 0;
     // An empty column takes over the rows; this one keeps name, type and known strings.
     virtual std::unique_ptr<Column> take() = 0;
     virtual void clear() = 0;
@@ -102,11 +104,12 @@ class Column {
     void note_valid() {
         if (null_count_ > 0) validity_.append(true);
     }
-    void note_null(std::size_t rows_before) {
+    void note_nulls(std::size_t rows_before, std::size_t n) {
+        if (n == 0) return;
         if (!nullable_) throw std::logic_error("null in column " + name_);
-        if (null_count_ == 0) validity_.append_ones(rows_before);
-        validity_.append(false);
-        ++null_count_;
+        if (null_count_ == 0) validity_.append(true, rows_before);
+        validity_.append(false, n);
+        null_count_ += n;
     }
     void take_validity(Column& from) {
         validity_ = std::exchange(from.validity_, Bits{});
@@ -137,9 +140,15 @@ class TypedColumn final : public Column {
         note_valid();
         push(value);
     }
-    void append_null() {
-        note_null(values_.size());
-        push(T{});
+    void append_null() { append_nulls_up_to(rows() + 1); }
+    void append_nulls_up_to(std::size_t rows) override {
+        const std::size_t n = rows - values_.size();
+        note_nulls(values_.size(), n);
+        if constexpr (std::is_same_v<T, bool>) {
+            values_.append(false, n);
+        } else {
+            values_.resize(rows);
+        }
     }
     T operator[](std::size_t row) const { return values_[row]; }
 
@@ -149,6 +158,8 @@ class TypedColumn final : public Column {
         auto taken = std::make_unique<TypedColumn>(name(), nullable());
         taken->take_validity(*this);
         taken->values_ = std::exchange(values_, Store{});
+        // The next batch is likely to be as long.
+        if constexpr (!std::is_same_v<T, bool>) values_.reserve(taken->values_.size());
         return taken;
     }
     void clear() override {
@@ -192,9 +203,10 @@ class DictColumn final : public Column {
         note_valid();
         values_.push_back(code);
     }
-    void append_null() {
-        note_null(values_.size());
-        values_.push_back(0);
+    void append_null() { append_nulls_up_to(rows() + 1); }
+    void append_nulls_up_to(std::size_t rows) override {
+        note_nulls(values_.size(), rows - values_.size());
+        values_.resize(rows);
     }
     Code code_at(std::size_t row) const { return values_[row]; }
 
@@ -205,6 +217,7 @@ class DictColumn final : public Column {
         auto taken = std::make_unique<DictColumn>(name(), nullable());
         taken->take_validity(*this);
         taken->values_ = std::exchange(values_, {});
+        values_.reserve(taken->values_.size());
         taken->strings_ = strings_;
         return taken;
     }
@@ -252,6 +265,10 @@ class Table {
                                        std::to_string(rows()));
             }
         }
+    }
+    // Columns that are behind the first one get nulls.
+    void fill_up() {
+        for (auto& column : columns_) column->append_nulls_up_to(rows());
     }
     // The rows so far as a table of their own; this one goes on empty, with the same columns.
     Table take() {

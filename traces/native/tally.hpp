@@ -14,12 +14,22 @@ class Tally {
   public:
     using Counts = std::map<std::string, u64, std::less<>>;
 
+    Tally() = default;
+    Tally(const Tally& other) : counts_(other.counts_) {}
+    Tally& operator=(const Tally& other) {
+        counts_ = other.counts_;
+        last_ = nullptr;
+        return *this;
+    }
+
     void add(std::string_view name, u64 n = 1) {
-        if (auto it = counts_.find(name); it != counts_.end()) {
-            it->second += n;
-        } else {
-            counts_.emplace(name, n);
+        // The same name comes many times in a row.
+        if (!last_ || last_->first != name) {
+            auto it = counts_.find(name);
+            if (it == counts_.end()) it = counts_.emplace(name, 0).first;
+            last_ = &*it;
         }
+        last_->second += n;
     }
     u64 operator[](std::string_view name) const {
         auto it = counts_.find(name);
@@ -29,6 +39,7 @@ class Tally {
 
   private:
     Counts counts_;
+    Counts::value_type* last_ = nullptr;  // in counts_, of the last add()
 };
 
 }  // namespace rmapreplay
