@@ -37,15 +37,4 @@ void bind_tracefs(nb::module_& m) {
             "VMAs reported after calls and faults, as an Arrow struct array; see truth.py.")
         .def_prop_ro("records_seen", &TracepointsParser::records_seen,
                      "Whether perf's records of mappings were among the lines so far.");
-    m.def(
-        "recorded_syscall_names",
-        [] {
-            nb::list names;
-            for (const Sys sys : recorded_syscalls()) {
-                const std::string name = syscall_name(sys);
-                names.append(nb::str(name.data(), name.size()));
-            }
-            return nb::typed<nb::tuple, nb::str, nb::ellipsis>(nb::tuple(names));
-        },
-        "The names of recorded_syscalls(), in the same order.");
 }
