@@ -69,6 +69,11 @@ inline Parsed parse(const std::string& text, std::size_t chunk = 1 << 20) {
 inline std::string exit_mmap(int ns, int pid, int tid) {
     return at(ns, pid, tid, "mmap:exit_mmap: mt_mod 0xffff888118c5c500, DESTROY");
 }
+inline std::string locked(int ns, int pid, int tid, const std::string& mm = "0xff10") {
+    return at(
+        ns, pid, tid,
+        "mmap_lock:mmap_lock_acquire_returned: mm=" + mm + " memcg_id=1 write=true success=true");
+}
 inline std::string exits(int ns, int pid, int tid) {
     return at(ns, pid, tid, "sched:sched_process_exit: comm=a pid=" + std::to_string(tid));
 }

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,8 @@
 #include "traces/native/timeline.hpp"
 
 namespace rmapreplay {
+
+inline constexpr u64 kUserEnd = u64{1} << 47;  // TASK_SIZE_MAX with four-level page tables
 
 struct Task {
     i32 pid = 0;  // thread group
@@ -47,8 +50,8 @@ class History {
 
     // Before the first event: a process that was there before the capture began, with its tasks
     // (not its leader, if that has exited). Its events count from the start. `mm_of`: another such
-    // process whose address space it shares, 0: none. Throws std::invalid_argument if `pid` is known
-    // already, has no task, or `mm_of` is not known.
+    // process whose address space it shares, 0: none. Throws std::invalid_argument if `pid` is
+    // known already, has no task, or `mm_of` is not known.
     void adopt(i32 pid, std::span<const i32> tids, i32 mm_of = 0);
     // What shmat has mapped in an adopted process.
     void adopt_shm(i32 pid, u64 addr, u64 len);
@@ -68,6 +71,9 @@ class History {
     void exec_done(i64 time, Task task, std::string_view filename);
     void task_exit(i64 time, Task task);
     void exit_mmap(i64 time, Task task);
+    // The task got the mmap lock of the address space `mm` (a pointer, never 0) for writing.
+    // Captures need not have this.
+    void write_locked(i64 time, Task task, u64 mm);
     void finish();
 
     // Whether an event of this process would be used; counts it as dropped if not.
@@ -83,6 +89,13 @@ class History {
     // Processes share one if CLONE_VM made them. Its end may be seen before its last user's.
     struct AddressSpace {
         bool ended = false;
+        u64 mm = 0;  // its pointer, where known
+        i32 copier = 0;  // the task in dup_mmap(), which holds the lock
+    };
+    // Left by its last user, and its exit_mmap() is due.
+    struct Ended {
+        i32 pid = 0;
+        u64 mm = 0;  // as above
     };
     struct Thread {
         bool in_call = false;
@@ -90,6 +103,9 @@ class History {
         i32 pid = 0;  // of the task in the call
         Call call;
         Timeline::Place place = 0;  // of the call's row, 0: none reserved
+        u64 locked = 0;  // the mm that it locked last
+        u64 copy = 0;  // in a call that makes a task: the mm of the copy
+        Timeline::Place dup_mmap = 0;  // where the copy was done at the latest, if not just now
         bool has_mapping = false;  // mmap, shmat: what perf_event_mmap() reported
         Event mapping;
         std::string identity;
@@ -101,6 +117,7 @@ class History {
         // and of the exit_mmap, until its next event tells whose end that was.
         Timeline::Place exit = 0;
         Timeline::Place exit_mmap = 0;
+        u64 exit_mm = 0;  // and which it was, where known
         std::unique_ptr<ExecWindow> exec;
     };
     struct Process {
@@ -116,6 +133,7 @@ class History {
     Event row(i64 time, Task task, Op op) const;
     ExecWindow* exec_window(Task task);
     void finish_call(i64 time, Task task, Thread& thread, i64 result);
+    void finish_row(Timeline::Place place, const Event& event, bool made, Thread& thread);
     bool within_user_space(const Event& event);
     bool describe_mmap(Task task, Thread& thread, i64 result, Event& event);
     bool describe_shmat(Task task, Thread& thread, i64 result, Event& event);
@@ -123,7 +141,11 @@ class History {
     void finish_exec(Task task, Thread& thread, i64 result);
     void reported(Thread& thread, const Mapping& mapping);
     void leave_mm(i32 pid, Process& process);
-    bool take_ended(i32 pid);
+    std::optional<i32> take_ended(u64 mm);
+    std::optional<i32> guess_ended(u64 mm, std::optional<i32> pid = std::nullopt);
+    void copy_done(i64 time, Task task, Thread& thread);
+    void copy_failed(Task task, Thread& thread);
+    void copy_over(Task task, Thread& thread);
     void settle_exit_mmap(Thread& thread);
     void abandon(Task task, Thread& thread);
     void push(const Event& event) { timeline_.push(event); }
@@ -135,8 +157,7 @@ class History {
     ImportStats stats_;
     std::unordered_map<i32, Process> processes_;  // by pid
     std::unordered_map<i32, Thread> threads_;  // by tid, those with something to remember
-    // Processes that left an address space as its last users, and whose exit_mmap() is due.
-    std::deque<i32> ended_;
+    std::deque<Ended> ended_;
     bool exit_mmap_seen_ = false;
     i32 last_pid_ = -1;  // known() of the last asked for
     bool last_known_ = false;

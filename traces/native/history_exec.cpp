@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// execve, and the end of an address space.
-#include <algorithm>
+// execve.
 #include <utility>
 
 #include "traces/native/history.hpp"
@@ -87,63 +86,6 @@ void History::finish_exec(Task task, Thread& thread, i64 result) {
     } else if (result == 0) {
         stats_.dropped.add("exec_without_comm");
     }
-}
-
-// ---- the end of an address space ----
-
-void History::leave_mm(i32 pid, Process& process) {
-    if (!process.mm) return;
-    if (process.mm.use_count() == 1 && !process.mm->ended) ended_.push_back(pid);
-    process.mm.reset();
-}
-
-bool History::take_ended(i32 pid) {
-    const auto it = std::find(ended_.begin(), ended_.end(), pid);
-    if (it == ended_.end()) return false;
-    ended_.erase(it);
-    return true;
-}
-
-// The task goes on, so the address space it put an end to is not its own: it held a reference on
-// another's, as a reader of /proc/PID does. Whose, the event does not tell.
-void History::settle_exit_mmap(Thread& thread) {
-    if (thread.exit_mmap == 0) return;
-    timeline_.cancel(std::exchange(thread.exit, 0));
-    const Timeline::Place place = std::exchange(thread.exit_mmap, 0);
-    if (ended_.empty()) {
-        timeline_.cancel(place);
-        stats_.dropped.add("exit_mmap_of_unknown_process");
-        return;
-    }
-    const i32 pid = ended_.front();
-    ended_.pop_front();
-    timeline_.fill(place, row(0, {pid, pid}, Op::exit_mmap));
-}
-
-void History::exit_mmap(i64 time, Task task) {
-    ExecWindow* exec = exec_window(task);
-    if (exec && exec->exit_mmap() != 0) {  // two in one exec: the first was not what it seemed
-        timeline_.cancel(exec->exit_mmap());
-        exec->hold_exit_mmap(0);
-        stats_.dropped.add("exit_mmap_repeated");
-    }
-    if (!known_or_dropped(task.pid)) return;
-    exit_mmap_seen_ = true;
-    // In an exec this is the old address space if the exec succeeds, else the unfinished new one.
-    if (exec && !exec->committed()) {
-        exec->hold_exit_mmap(timeline_.reserve(time));
-        return;
-    }
-    if (take_ended(task.pid)) {
-        push(row(time, task, Op::exit_mmap));
-        return;
-    }
-    Thread& thread = threads_[task.tid];
-    settle_exit_mmap(thread);
-    thread.pid = task.pid;
-    thread.exit = timeline_.reserve(time);
-    thread.exit_mmap = timeline_.reserve(time);
-    if (processes_[task.pid].threads <= 0) settle_exit_mmap(thread);
 }
 
 }  // namespace rmapreplay

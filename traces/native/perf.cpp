@@ -116,8 +116,12 @@ bool PerfParser::use(const PerfLine& line) {
         history_.exit_mmap(line.time, line.task);
         return true;
     }
+    if (event == "mmap_lock:mmap_lock_acquire_returned") return mmap_lock(line);
     // They tell nothing that the events above do not.
-    if (event == "task:task_rename" || event == "sched:sched_process_fork") return true;
+    if (event == "task:task_rename" || event == "sched:sched_process_fork" ||
+        event == "mmap_lock:mmap_lock_released") {
+        return true;
+    }
     history_.stats().dropped.add("event_" + std::string(event));
     return true;
 }
@@ -225,6 +229,19 @@ bool PerfParser::sideband_task(const PerfLine& line) {
     if (!pair(task) || !scan.skip(":") || !pair(parent)) return false;
     // A new process becomes known by task_newtask, which follows.
     history_.known_sideband(line.event == "PERF_RECORD_FORK" ? parent.pid : task.pid);
+    return true;
+}
+
+// "mm=0xffff888105b4f080 memcg_id=1 write=true success=true"; before Linux 6.11 memcg_path=/a/b
+bool PerfParser::mmap_lock(const PerfLine& line) {
+    Scan scan(line.body);
+    u64 mm = 0;
+    if (!scan.skip("mm=") || !scan.hex(mm)) return false;
+    const std::size_t at = line.body.rfind(" write=");
+    if (at == std::string_view::npos) return false;
+    if (mm != 0 && line.body.substr(at) == " write=true success=true") {
+        history_.write_locked(line.time, line.task, mm);
+    }
     return true;
 }
 

@@ -62,6 +62,7 @@ class PerfParser {
     bool process_exec(const PerfLine& line);
     bool comm(const PerfLine& line);
     bool sideband_task(const PerfLine& line);
+    bool mmap_lock(const PerfLine& line);
     bool lost(const PerfLine& line);
 
     LineSplitter lines_;

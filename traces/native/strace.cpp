@@ -10,10 +10,6 @@ constexpr std::string_view kUnfinished = " <unfinished ...>";
 constexpr std::string_view kDetached = " <detached ...>";
 constexpr u64 kCloneVfork = 0x4100;  // vfork(): CLONE_VFORK | CLONE_VM
 
-bool makes_task(Sys sys) {
-    return sys == Sys::clone || sys == Sys::clone3 || sys == Sys::fork || sys == Sys::vfork;
-}
-
 u64 clone_flags(Sys sys, std::string_view arguments) {
     if (sys == Sys::vfork) return kCloneVfork;
     u64 flags = 0;

@@ -130,6 +130,16 @@ RowAt row_at(const Call& call) {
     }
 }
 
+bool locks_mm(const Call& call) {
+    switch (row_at(call)) {
+        case RowAt::nowhere:
+        case RowAt::unusable: return false;
+        case RowAt::enter:
+        case RowAt::exit: return call.sys != Sys::madvise || call.args[2] != uapi::madv_collapse;
+    }
+    return false;
+}
+
 bool failed_with_effect(const Call& call, i64 error) {
     switch (call.sys) {
         case Sys::mprotect:

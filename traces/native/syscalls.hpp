@@ -69,6 +69,7 @@ inline constexpr u64 map_growsdown = 0x100;
 inline constexpr u64 map_hugetlb = 0x40000;
 inline constexpr u64 clone_vm = 0x100;
 inline constexpr u64 clone_thread = 0x10000;
+inline constexpr u64 madv_collapse = 25;
 inline constexpr u32 prot_read = 1;
 inline constexpr u32 prot_write = 2;
 inline constexpr u32 prot_exec = 4;
@@ -88,9 +89,9 @@ struct Call {
     std::array<u64, 6> args{};
 };
 
-// Where the row of a call belongs. A call that takes away or changes acts on what is there when it
-// starts, and another thread may already use what it gave up before it returns; what a call creates
-// nobody can use before it returns.
+// Where the row of a call belongs, if nothing tells when it took the lock (see locks_mm()). A call
+// that takes away or changes acts on what is there when it starts, and another thread may already
+// use what it gave up before it returns; what a call creates nobody can use before it returns.
 enum class RowAt : u8 {
     nowhere,   // changes no mapping
     enter,
@@ -98,6 +99,11 @@ enum class RowAt : u8 {
     unusable,  // changes mappings in a way that the trace has no row for
 };
 RowAt row_at(const Call& call);
+
+// Whether the call's effects are ordered by the mmap lock of its address space, if it takes that for
+// writing: all calls take it once for all they do, but MADV_COLLAPSE, which does several times. Advice
+// that leaves the VMAs alone takes it for reading, or a VMA's own.
+bool locks_mm(const Call& call);
 
 // Whether a call that returned `-error` has changed something all the same: mprotect, mlock and
 // munlock work up to the hole they meet, madvise passes over it, and mmap of shared huge pages has
@@ -112,6 +118,10 @@ bool reports_vmas(const Call& call);
 // file and path alone. For mmap, munmap, mremap, mprotect, brk, madvise, m(un)lock(all), mbind and
 // prctl.
 void describe(const Call& call, i64 result, Event& event);
+
+constexpr bool makes_task(Sys sys) {
+    return sys == Sys::clone || sys == Sys::fork || sys == Sys::vfork || sys == Sys::clone3;
+}
 
 // Linux returns errors as -4095..-1.
 constexpr bool is_error(i64 result) { return result < 0 && result >= -4095; }

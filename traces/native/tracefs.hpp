@@ -23,8 +23,6 @@
 
 namespace rmapreplay {
 
-inline constexpr u64 kUserEnd = u64{1} << 47;  // as far as a trace's addresses go
-
 // The events the importer knows; all others are counted as dropped.
 enum class Probe : u8;
 

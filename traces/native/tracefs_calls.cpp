@@ -18,10 +18,6 @@ constexpr u64 MAP_LOCKED_ = 0x2000;
 constexpr u64 MAP_NORESERVE_ = 0x4000;
 bool is_exec(Sys sys) { return sys == Sys::execve || sys == Sys::execveat; }
 
-bool makes_task(Sys sys) {
-    return sys == Sys::clone || sys == Sys::fork || sys == Sys::vfork || sys == Sys::clone3;
-}
-
 u64 map_flags(u64 vm_flags, bool has_file) {
     u64 flags = (vm_flags & VM_SHARED) != 0 ? uapi::map_shared : uapi::map_private;
     if (!has_file) flags |= uapi::map_anonymous;
