@@ -297,6 +297,14 @@ def test_truth_needs_faults(capture: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_cannot_begin_in_the_middle(cli: Any, tmp_path: Path) -> None:
+    out = tmp_path / "x.parquet"
+    done = cli("capture", "--attach", "1", "--backend", "strace", "-o", out)
+    assert done.returncode == 2
+    assert "--attach: not with --backend strace, use --backend perf" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_keeps_its_text(capture: Any, tmp_path: Path, cli: Any) -> None:
     assert capture("ls", "/", options=("--keep-raw",)).returncode == 0
     made = rows(tmp_path / "x.parquet")

@@ -206,3 +206,10 @@ def test_no_recording_stays_if_the_second_cannot_begin(
     ours = f"--output={tmp_path}"
     commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
     assert not [command for command in commands if ours.encode() in command]
+
+
+def test_what_was_there_before_has_no_answer_key(cli: Any, tmp_path: Path) -> None:
+    done = cli("capture", "--attach", "1", "--truth", "-o", tmp_path / "x.parquet")
+    assert done.returncode == 2
+    assert "--attach: not with --truth" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -124,7 +124,14 @@ def attach(
     """
     from rmapreplay.traces.capture.snapshot import take  # polars: not for those who do not attach
 
-    with _Session(Path(out), options or CaptureOptions(), force) as session:
+    options = options or CaptureOptions()
+    if options.backend != "perf":
+        raise CaptureError(f"--attach: not with --backend {options.backend}, use --backend perf")
+    if options.truth:
+        raise CaptureError(
+            "--attach: not with --truth, for what the kernel allocated before is not to be seen"
+        )
+    with _Session(Path(out), options, force) as session:
         attached = session.stack.enter_context(attaching.attach(target))
         snapshot = take(attached.pids)
         recording = session.start(Target(attached.pids, attached.cgroup.name))
