@@ -81,10 +81,11 @@ kernel-truth-bundle: $(VENV)/installed  ## keep the recordings in OUT=dir as the
 	$(BIN)/python tests/kernel/bundle.py $(or $(OUT),build/kernel/out)
 
 .PHONY: bench
-bench: $(VENV)/build-tools  ## time the core: medians, ratios, instructions per event
+bench: $(VENV)/build-tools $(VENV)/installed  ## time the core: medians, ratios, instructions per event; and perf.data to Parquet
 	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null
 	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
 	@$(BIN)/python benchmarks/run.py $(BUILD)/bench/bench $(ROUNDS)
+	@$(BIN)/python benchmarks/capture.py $(ROUNDS)
 
 .PHONY: kernel-truth
 kernel-truth: $(VENV)/installed kernel-tools  ## boot a kernel in QEMU, record workloads, check the model against them
