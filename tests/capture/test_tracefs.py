@@ -140,7 +140,7 @@ def test_perf_has_the_same_rows(
     if probes_allowed():
         pytest.skip("with probes, a trace of tracefs has more")
     program = compiled(FORKS, "-DCHILDREN=1")
-    by_perf = [str(cli_program), "capture", "--no-lock-order", "-o", str(tmp_path / "perf.parquet")]
+    by_perf = [str(cli_program), "capture", "-o", str(tmp_path / "perf.parquet")]
     for command in (arguments, by_perf):
         assert subprocess.run(["setarch", "-R", *command, "--", program]).returncode == 0
     mine = by_process(tmp_path / "x.parquet")

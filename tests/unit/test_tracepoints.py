@@ -159,6 +159,25 @@ def test_raw_system_calls(imported: Any) -> None:
     ]
 
 
+def test_locks(imported: Any) -> None:
+    """Of two threads, who got mmap_lock first comes first."""
+    lock = "mmap_lock_acquire_returned: mm=00000000a1eedf0f memcg_id=1 write=true success=true"
+    metadata, rows = imported(
+        [
+            *EXEC,
+            line(7, 100, "task_newtask: pid=8 comm=x clone_flags=3d0f00 oom_score_adj=0"),
+            line(7, 110, "sys_munmap(addr: 0x500000, len: 0x1000)"),
+            line(8, 111, "sys_munmap(addr: 0x600000, len: 0x1000)", cpu=1),
+            line(8, 112, lock, cpu=1),
+            line(8, 113, "sys_munmap -> 0x0", cpu=1),
+            line(7, 114, lock),
+            line(7, 115, "sys_munmap -> 0x0"),
+        ]
+    )
+    assert rows[4:] == [("munmap", 7, 8, 0x600000, None), ("munmap", 7, 7, 0x500000, None)]
+    assert not [reason for reason in metadata["dropped"] if reason.startswith("event_")]
+
+
 def test_losses(imported: Any) -> None:
     metadata, _ = imported(
         [

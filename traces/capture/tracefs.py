@@ -38,6 +38,7 @@ _POINTS: Final = {
 }
 """Tracepoints where there are no probes, and what of them is recorded."""
 
+_LOCK_ORDER: Final = {"mmap_lock/mmap_lock_acquire_returned": "write == 1 && success == 1"}
 _PREPARE_EXEC: Final = "sched/sched_prepare_exec"  # since Linux 6.10
 _RAW: Final = ("raw_syscalls/sys_enter", "raw_syscalls/sys_exit")
 _COUNT_SECONDS: Final = 0.25
@@ -57,7 +58,7 @@ class TracefsBackend:
         yield cgroup.requirement()
         yield mounted_tracefs()
         yield lockdown()
-        yield tracepoints(name.replace("/", ":") for name in (*_POINTS, *_RAW))
+        yield tracepoints(name.replace("/", ":") for name in (*_points(settings), *_RAW))
         yield _probes(settings)
 
     def start(self, target: Target, settings: Settings) -> TracefsRecording:
@@ -66,6 +67,10 @@ class TracefsBackend:
 
     def describe(self) -> Metadata:
         return self._last.description if self._last else {}
+
+
+def _points(settings: Settings) -> dict[str, str]:
+    return {**_POINTS, **(_LOCK_ORDER if settings.lock_order else {})}
 
 
 def _probes(settings: Settings) -> Requirement:
@@ -101,7 +106,7 @@ class TracefsRecording:
                 self._record_probes(probes, target)
                 self.description["probes"] = "all"
             else:
-                self._record_points(target)
+                self._record_points(target, settings)
                 self._open_sideband(settings, stack)
                 self.description["probes"] = probes
             self._reader = PipeReader(
@@ -160,7 +165,7 @@ class TracefsRecording:
             self._instance.enable(group)
         self._instance.leave_out(os.getpid())
 
-    def _record_points(self, target: Target) -> None:
+    def _record_points(self, target: Target, settings: Settings) -> None:
         """What the processes do themselves."""
         calls = [f"syscalls/sys_enter_{name}" for name in _native.recorded_syscall_names()]
         present = [event for event in calls if self._instance.has(event)]
@@ -171,7 +176,7 @@ class TracefsRecording:
             condition = " || ".join(f"id == {n}" for n in _native.recorded_syscalls())
             for event in _RAW:
                 self._instance.enable(event, condition)
-        for event, condition in _POINTS.items():
+        for event, condition in _points(settings).items():
             self._instance.enable(event, condition)
         if self._instance.has(_PREPARE_EXEC):
             self._instance.enable(_PREPARE_EXEC)

@@ -78,6 +78,7 @@ bool TracepointsParser::use(const TracefsLine& line, Task task) {
         history_.exit_mmap(line.time, task);
         return true;
     }
+    if (event == "mmap_lock_acquire_returned") return locked(line, task);
     if (event == "tracing_mark_write") return true;
     history_.stats().dropped.add("event_" + std::string(event));
     return true;
@@ -157,6 +158,19 @@ void TracepointsParser::release_faults(i64 time, Task task) {
         history_.fault(time, task, fault.addr, fault.error_code, fault.source);
     }
     execs_.erase(it);
+}
+
+// ---- mmap_lock ----
+
+// " mm=00000000a1eedf0f memcg_id=1 write=true success=true"; the pointer is hashed, or not.
+bool TracepointsParser::locked(const TracefsLine& line, Task task) {
+    Scan scan(line.body);
+    u64 mm = 0;
+    if (!scan.skip(" mm=") || !scan.hex(mm)) return false;
+    if (mm != 0 && line.body.ends_with(" write=true success=true")) {
+        history_.write_locked(line.time, task, mm);
+    }
+    return true;
 }
 
 // ---- tasks ----

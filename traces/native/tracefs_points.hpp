@@ -65,6 +65,7 @@ class TracepointsParser {
     void left(i64 time, Task task, Sys sys, i64 result);
     bool page_fault(const TracefsLine& line, Task task, Source source);
     void release_faults(i64 time, Task task);
+    bool locked(const TracefsLine& line, Task task);
     bool new_task(const TracefsLine& line, Task parent);
     bool exec_done(const TracefsLine& line);
     void exited(i64 time, Task task);
