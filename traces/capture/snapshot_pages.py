@@ -35,7 +35,7 @@ _SWAP_TYPES: Final = 23
 
 # include/uapi/linux/kernel-page-flags.h
 _HEAD, _TAIL, _KSM, _THP, _ZERO = (1 << bit for bit in (15, 16, 21, 22, 24))
-_BLOCK_PAGES: Final = 1 << 13
+_BLOCK_PAGES: Final = 1 << 7
 """Page frames whose flags are read at a time."""
 
 _OWN: Final = pl.lit(1 << 62, pl.UInt64)

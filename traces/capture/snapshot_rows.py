@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -94,14 +94,22 @@ class Origins:
 
     def mapped(self, start: int, end: int, *, faulted: bool) -> None:
         """A new piece, in place of what was there."""
-        kept = [
-            replace(old, start=low, end=high)
-            for old in self.pieces
-            for low, high in ((old.start, min(old.end, start)), (max(old.start, end), old.end))
-            if low < high
+        i = bisect_right(self.pieces, start, key=lambda piece: piece.end)
+        j = bisect_left(self.pieces, end, key=lambda piece: piece.start)
+        ends = [old for old in self.pieces[i:j][:1] if old.start < start]
+        rests = [old for old in self.pieces[i:j][-1:] if old.end > end]
+        self.pieces[i:j] = [
+            *(replace(old, end=start) for old in ends),
+            Piece(start, end, False, faulted),
+            *(replace(old, start=end) for old in rests),
         ]
-        kept.append(Piece(start, end, False, faulted))
-        self.pieces = sorted(kept, key=lambda piece: piece.start)
+
+    def shares(self, low: Vma, high: Vma) -> None:
+        """The anon_vma of two neighbours is the same."""
+        i = bisect_right(self.pieces, low.start, key=lambda piece: piece.end)
+        j = bisect_right(self.pieces, high.start, key=lambda piece: piece.end)
+        both = replace(self.pieces[i], end=self.pieces[j].end)
+        self.pieces[i : j + 1] = [both]
 
     def one(self, vma: Vma) -> bool:
         """Whether all of a VMA came in one piece."""
@@ -151,6 +159,8 @@ def change(now: Layout, target: Layout, content: Content, origins: Origins) -> C
             made.rows += _map(vma, below if vma.apart else None, content)
             faulted = vma.apart or content.any(vma.start, vma.end)
             origins.mapped(vma.start, vma.end, faulted=faulted)
+            if faulted and below and _reuses(below, vma, now, origins):
+                origins.shares(below, vma)
             if there:
                 made.lost.append((vma.start, vma.end))
             there = [vma]
@@ -208,14 +218,24 @@ def _stays_apart(there: Vma, vma: Vma, below: Vma | None, origins: Origins) -> b
 
 
 def _will_merge(parts: Layout, vma: Vma, origins: Origins) -> bool:
-    """Whether parts that lie next to each other share an anon_vma or can come to."""
+    """Whether parts have no more than one anon_vma, and no links that keep others away from it."""
     if origins.one(vma):
         return True
-    if origins.linked(vma):
-        return False
-    full = [part for part in parts if origins.faulted(part)]
-    first = full[0].flags if full else 0
-    return all((part.flags ^ first) & ~(vmas.VM_ACCESS | vmas.STICKY) == 0 for part in full)
+    return not origins.linked(vma) and sum(origins.faulted(part) for part in parts) < 2
+
+
+def _reuses(below: Vma, vma: Vma, now: Layout, origins: Origins) -> bool:
+    """Whether a VMA that is new takes the anon_vma of the one below (find_mergeable_anon_vma(), which
+    would try the one above first)."""
+    return (
+        not vma.apart
+        and below.end == vma.start
+        and (below.flags ^ vma.flags) & ~(vmas.VM_ACCESS | vmas.STICKY) == 0
+        and vmas.same_object(below, vma)
+        and origins.faulted(below)
+        and not origins.linked(below)
+        and not vmas.overlaps(now, vma.end, vma.end + 1)
+    )
 
 
 def _flags(part: Vma, vma: Vma, *, faulted: bool) -> list[Row] | None:
