@@ -74,7 +74,7 @@ class Cgroup:
 
     @classmethod
     def existing(cls, name: str) -> Cgroup:
-        """By its directory, or by its path below the mount. Raises CaptureError if there is none."""
+        """By its directory or its path below the mount. Raises CaptureError if there is none."""
         place = mount()
         if not place:
             raise CaptureError(str(requirement()))

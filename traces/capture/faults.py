@@ -12,8 +12,8 @@ from rmapreplay.traces.capture.cgroup import Cgroup
 
 
 class FaultCount:
-    """Page faults of the processes in a cgroup, by its memory controller: of version 2 where that is
-    enabled for it, else in a cgroup of version 1 made for the purpose."""
+    """Page faults of the processes in a cgroup, by its memory controller: of version 2 where that
+    is enabled for it, else in a cgroup of version 1 made for the purpose."""
 
     def __init__(self, group: Cgroup) -> None:
         self._ours: Path | None = None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Capture by strace: system calls only, no page faults and nothing of what exec maps. For where there
-is neither perf nor tracefs, or no root."""
+"""Capture by strace: system calls only, no page faults and nothing of what exec maps. For where
+there is neither perf nor tracefs, or no root."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ class StraceRecording:
         return Progress(self._lines, 0, self._counted)
 
     def stop(self) -> Captured:
-        # It ends by itself after the last process. Told to let go of others, it may wait for ever for
-        # one that is in vfork(); if it dies, the kernel lets go. Each line is in the file at once.
+        # It ends by itself after the last process. Told to let go of others, it may wait for ever
+        # for one that is in vfork(); if it dies, the kernel lets go. Each line is in the file at
+        # once.
         if self._strace.poll() is None and Traced().populated():
             self._strace.kill()
         else:

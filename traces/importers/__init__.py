@@ -21,7 +21,15 @@ _IMPORTERS: Final = {
 }
 FORMATS: Final = tuple(_IMPORTERS)
 
-__all__ = ["FORMATS", "ImportOptions", "Importer", "detect", "import_capture", "importer", "refuse_existing"]
+__all__ = [
+    "FORMATS",
+    "ImportOptions",
+    "Importer",
+    "detect",
+    "import_capture",
+    "importer",
+    "refuse_existing",
+]
 
 
 def importer(name: str) -> Importer:

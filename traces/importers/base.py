@@ -90,10 +90,14 @@ class Adopted(Protocol):
         shm: (address, length) of what shmat has mapped.
     """
 
-    pid: int
-    tids: tuple[int, ...]
-    mm_of: int
-    shm: tuple[tuple[int, int], ...]
+    @property
+    def pid(self) -> int: ...
+    @property
+    def tids(self) -> tuple[int, ...]: ...
+    @property
+    def mm_of(self) -> int: ...
+    @property
+    def shm(self) -> tuple[tuple[int, int], ...]: ...
 
 
 class Snapshot(Protocol):
@@ -105,9 +109,12 @@ class Snapshot(Protocol):
         time: of all its rows.
     """
 
-    tasks: Sequence[Adopted]
-    files: int
-    time: int
+    @property
+    def tasks(self) -> Sequence[Adopted]: ...
+    @property
+    def files(self) -> int: ...
+    @property
+    def time(self) -> int: ...
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """The first rows of the trace, of FILE_SCHEMA."""
@@ -227,9 +234,9 @@ def import_text(
     options: ImportOptions,
     finish: Callable[[], Metadata] = dict,
 ) -> Metadata:
-    """Run the text of `source` through `parser` into the trace `out`; see Importer.run(). `finish` is called
-    when the parser has finished and before the trace is there under its name; what it returns is
-    added to the metadata."""
+    """Run the text of `source` through `parser` into the trace `out`; see Importer.run(). `finish`
+    is called when the parser has finished and before the trace is there under its name; what it
+    returns is added to the metadata."""
     done = 0
     with TraceWriter(out) as writer:
         attached = adopt(parser, options.snapshot, writer) if options.snapshot else {}
