@@ -144,9 +144,13 @@ def _layout_rows(
         changed = change(there, target, content, origins[node.index])
         for row in changed.rows:
             add(LAYOUT, row)
-        for row in changed.late:
-            add(LATE, row)
         block.lost += changed.lost
+        late = {row["addr"] for row in changed.late}
+        if child:  # fork copies no locks, so that they can wait until the last block
+            target = [_unlocked(vma) if vma.start in late else vma for vma in target]
+        else:
+            for row in changed.late:
+                add(LATE, row)
         now[node.index] = target
 
     def move_brk(to: int) -> None:
@@ -208,6 +212,10 @@ def _move_brk(
     heap = replace(heap, apart=any(origins.linked(vma) for vma in below))
     origins.mapped(low, high, faulted=faulted)
     return vmas.overlay(left, [heap])
+
+
+def _unlocked(vma: Vma) -> Vma:
+    return replace(vma, flags=vma.flags & ~vmas.LOCKED)
 
 
 def _page_up(address: int) -> int:

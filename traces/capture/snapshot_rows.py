@@ -212,9 +212,11 @@ def _in_place(
 
 def _stays_apart(there: Vma, vma: Vma, below: Vma | None, origins: Origins) -> bool:
     """Whether a VMA that begins where `vma` does will not merge with the one below."""
-    if there.start != vma.start:
+    if there.start != vma.start or below is None:
         return False
-    return there.apart or origins.linked(vma) or (below is not None and origins.linked(below))
+    if origins.one(replace(below, end=vma.end)):
+        return False
+    return there.apart or origins.linked(vma) or origins.linked(below)
 
 
 def _will_merge(parts: Layout, vma: Vma, origins: Origins) -> bool:

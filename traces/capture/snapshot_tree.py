@@ -193,6 +193,7 @@ def _coarser(base: Layout, other: Layout, node: Node) -> Layout:
         same = all(same_object(low, vma) for low in there)
         within = len(there) == 1 and there[0].start <= vma.start and vma.end <= there[0].end
         parted = vma.apart and node.carries(vma) and i > 0 and node.carries(other[i - 1])
+        parted = parted and all(low.start != vma.start for low in there)
         if not there or (same and (parted or not within)) or (not same and node.carries(vma)):
             above.append(vma)
     return vmas.overlay(base, above)
