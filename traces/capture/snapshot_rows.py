@@ -227,8 +227,8 @@ def _will_merge(parts: Layout, vma: Vma, origins: Origins) -> bool:
 
 
 def _reuses(below: Vma, vma: Vma, now: Layout, origins: Origins) -> bool:
-    """Whether a VMA that is new takes the anon_vma of the one below (find_mergeable_anon_vma(), which
-    would try the one above first)."""
+    """Whether a VMA that is new takes the anon_vma of the one below (find_mergeable_anon_vma(),
+    which would try the one above first)."""
     return (
         not vma.apart
         and below.end == vma.start

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Attaching: the first rows of the trace lead to what was there, the rest goes on from it, and
+afterwards everything is as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from rmapreplay.traces.capture import cgroup, host
+from rmapreplay.traces.capture.attach import attach
+from rmapreplay.traces.capture.backend import Settings, Target, backend
+from rmapreplay.traces.capture.snapshot import Snapshot, take
+from rmapreplay.traces.errors import CaptureError
+from rmapreplay.traces.importers import ImportOptions, importer
+from rmapreplay.traces.reader import read_trace
+
+from . import attached
+
+SOURCE: Final = Path(__file__).with_name("attached_tree.c")
+GATE_WRITE: Final = 101
+
+
+class Tree:
+    """The program of attached_tree.c, when all its processes wait."""
+
+    def __init__(self, program: Path) -> None:
+        self._process = subprocess.Popen(
+            [program], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def go(self, processes: int) -> None:
+        """Let so many of them go on."""
+        gate = os.open(f"/proc/{self.pid}/fd/{GATE_WRITE}", os.O_WRONLY)
+        os.write(gate, b"g" * processes)
+        os.close(gate)
+
+    def alive(self) -> list[int]:
+        text = subprocess.run(
+            ["ps", "-o", "pid=,stat=", "-s", str(self.pid)], capture_output=True, text=True
+        ).stdout
+        return [
+            int(pid)
+            for pid, state in (line.split() for line in text.splitlines())
+            if "Z" not in state
+        ]
+
+    def end(self) -> int:
+        return self._process.wait(timeout=20)
+
+    def close(self) -> None:
+        if self.alive():
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def tree(perf: None, compiled: Callable[..., Path]) -> Iterator[Tree]:
+    made = Tree(compiled(SOURCE.read_text(), "-pthread"))
+    yield made
+    made.close()
+
+
+def home(pid: int) -> str:
+    match = re.search(r"^0::(.*)$", Path(f"/proc/{pid}/cgroup").read_text(), re.MULTILINE)
+    assert match
+    return match[1]
+
+
+def ours() -> list[Path]:
+    place = cgroup.mount()
+    assert place
+    return list(place.rglob(f"rmapreplay-{os.getpid()}-*"))
+
+
+def trace_of(snapshot: Snapshot) -> Any:
+    table = pa.Table.from_batches(list(snapshot.rows()))
+    thp = {"enabled": host.thp_enabled(), "use_zero_page": host.thp_use_zero_page()}
+    return read_trace(table, metadata={"kernel": host.kernel_release(), "thp": thp})
+
+
+def test_a_replay_of_the_snapshot_is_what_was_there(tree: Tree) -> None:
+    with attach(str(tree.pid)) as held:
+        assert held.pids == tuple(tree.alive())
+        snapshot = take(held.pids)
+        there = attached.read(held.pids)
+    replay, anomalies = attached.replayed(trace_of(snapshot), held.pids)
+    assert anomalies == {}
+    assert replay.vmas == there.vmas
+    assert replay.sharers == there.sharers
+
+    # What makes this worth asking: pages of one, two, three and four processes.
+    sizes = {len(who) for _, who in there.sharers}
+    assert sizes == {1, 2, 3, 4}
+    metadata = snapshot.metadata
+    assert (metadata["processes"], metadata["tasks"], metadata["execs"]) == (4, 5, 1)
+    assert metadata["zero_pages"] >= 1
+    assert metadata["shared_pages"] == sum(len(who) > 1 for _, who in there.sharers)
+    assert set(metadata["guessed"]) == {"vmas_kept_apart"}
+    assert metadata["dropped"] == {}
+    assert [len(task.tids) for task in snapshot.tasks] == [1, 1, 1, 2]
+
+
+def test_what_follows_goes_on_from_there(tree: Tree, tmp_path: Path) -> None:
+    out = tmp_path / "x.parquet"
+    with attach(str(tree.pid)) as held:
+        snapshot = take(held.pids)
+        before = attached.read(held.pids)
+        recording = backend("perf").start(Target(held.pids, held.cgroup.name), Settings(tmp_path))
+        held.thaw()
+        tree.go(3)
+        time.sleep(0.5)
+        held.cgroup.freeze()
+        living = held.cgroup.pids()
+        there = attached.read(living)
+        captured = recording.stop()
+    options = ImportOptions(kernel=host.kernel_release(), thp=host.thp_enabled(), snapshot=snapshot)
+    metadata = importer("perf").run(captured.text, out, options)
+    assert metadata["lost"] == captured.lost == 0
+    assert metadata["attached"]["processes"] == 4
+    assert metadata["rows"] > metadata["attached"]["rows"] > 0
+    assert metadata["time"]["first"] == metadata["attached"]["time"]
+    assert before.sharers != there.sharers
+
+    replay, anomalies = attached.replayed(read_trace(out), living)
+    assert anomalies == {}
+    assert replay.vmas == there.vmas
+    assert replay.sharers == there.sharers
+
+
+def test_the_command(
+    tree: Tree,
+    tmp_path: Path,
+    cli_program: Path,
+    trace: Any,
+    replayed: Callable[[], dict[str, Any]],
+) -> None:
+    before = home(tree.pid)
+    capture = subprocess.Popen(
+        [str(cli_program), "capture", "--attach", str(tree.pid), "-o", str(tmp_path / "x.parquet")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    place = cgroup.mount()
+    assert place
+    end = time.monotonic() + 20
+    while (
+        home(tree.pid) == before
+        or "1" in place.joinpath(home(tree.pid).lstrip("/"), "cgroup.freeze").read_text()
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    tree.go(5)
+    assert tree.end() == 0
+    _, errors = capture.communicate(timeout=60)
+    assert capture.returncode == 0, errors
+    assert "0 lost" in errors
+
+    rows = pl.read_parquet(tmp_path / "x.parquet").with_columns(pl.col("op").cast(pl.String))
+    metadata = trace().metadata
+    snapshot = metadata["attached"]["rows"]
+    assert rows["time"][:snapshot].unique().to_list() == [metadata["attached"]["time"]]
+    later = rows[snapshot:]
+    assert later["time"].min() > metadata["attached"]["time"]
+    assert len(later.filter(pl.col("op") == "fork")) == 2
+    assert len(later.filter(pl.col("op") == "exit")) == 7  # six processes, one with a thread
+    assert metadata["processes_alive"] == 0
+    summary = replayed()
+    assert sum(summary["anomalies"].values()) == 0
+    assert summary["models"]["anon_vma"]["objects"]["anon_vma"]["live"] == 0
+
+
+def test_all_go_on_where_they_were(tree: Tree) -> None:
+    before = {pid: home(pid) for pid in tree.alive()}
+    with attach(str(tree.pid)) as held:
+        inside = {home(pid) for pid in held.pids}
+        assert inside == {held.cgroup.name}
+        assert Path(held.cgroup.path, "cgroup.events").read_text().count("frozen 1") == 1
+        held.thaw()
+        assert held.stood_still > 0
+        tree.go(1)
+    assert {pid: home(pid) for pid in tree.alive()} == {
+        pid: before.get(pid, before[tree.pid]) for pid in tree.alive()
+    }
+    assert not ours()
+    tree.go(5)
+    assert tree.end() == 0
+
+
+def test_an_error_inside_leaves_nothing(tree: Tree) -> None:
+    before = home(tree.pid)
+    with pytest.raises(RuntimeError, match="within"), attach(str(tree.pid)):
+        raise RuntimeError("within")
+    assert home(tree.pid) == before
+    assert not ours()
+    tree.go(6)
+    assert tree.end() == 0
+
+
+def test_a_killed_capture_leaves_nobody_frozen(tree: Tree) -> None:
+    before = home(tree.pid)
+    program = (
+        "import os, signal, sys\n"
+        "from rmapreplay.traces.capture.attach import attach\n"
+        "with attach(sys.argv[1]) as held:\n"
+        "    print(held.cgroup.path, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tree.pid)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    made = Path(done.stdout.strip())
+    end = time.monotonic() + 20
+    while made.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert home(tree.pid) == before
+    tree.go(6)
+    assert tree.end() == 0
+
+
+def test_a_cgroup(tree: Tree) -> None:
+    group = cgroup.Cgroup.make()
+    try:
+        for pid in tree.alive():
+            group.add(pid)
+        with attach(group.name) as held:
+            assert held.cgroup.path == group.path
+            assert held.pids == tuple(tree.alive())
+            assert Path(group.path, "cgroup.freeze").read_text() == "1\n"
+        assert Path(group.path, "cgroup.freeze").read_text() == "0\n"
+        assert group.pids() == tree.alive()
+
+        group.freeze()
+        with pytest.raises(CaptureError, match="is frozen already"), attach(group.name):
+            pass
+        assert Path(group.path, "cgroup.freeze").read_text() == "1\n"
+    finally:
+        group.remove()
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("999999999", "no such process"),
+        ("2", "a thread of the kernel"),
+        ("/no/such/cgroup", "no such cgroup"),
+        (str(os.getppid()), "this program is a descendant of that process"),
+        (str(os.getpid()), "this program is a descendant of that process"),
+    ],
+)
+def test_refused(perf: None, target: str, says: str) -> None:
+    with pytest.raises(CaptureError, match=says), attach(target):
+        pass
+    assert not ours()
