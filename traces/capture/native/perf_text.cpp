@@ -380,7 +380,8 @@ int start(void** data, void* ctx) {
         std::fprintf(stderr, "not the format of an event: %s\n", formats[i]);
         return -1;
     }
-    std::setvbuf(stdout, nullptr, _IOFBF, kBuffer);
+    // Never freed: perf prints on when this library is gone.
+    std::setvbuf(stdout, new char[kBuffer], _IOFBF, kBuffer);
     return 0;
 }
 
