@@ -44,7 +44,7 @@ os.wait()
 
 
 def squeezed(text: bytes) -> list[bytes]:
-    return [b" ".join(line.split(b" ")) for line in re.sub(rb" +", b" ", text).splitlines()]
+    return [line.strip(b" ") for line in re.sub(rb" +", b" ", text).split(b"\n")]
 
 
 def text_of(script: PerfScript) -> bytes:
