@@ -254,6 +254,125 @@ def test_a_cgroup(tree: Tree) -> None:
         group.remove()
 
 
+def standing(program: Path, tmp_path: Path, processes: int) -> Iterator[list[int]]:
+    """The processes of a program that makes so many, which print a line each and wait."""
+    process = subprocess.Popen([program], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout
+    try:
+        yield [int(process.stdout.readline()) for _ in range(processes)]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def snapshot_of_group(pids: list[int], read: list[int]) -> tuple[Snapshot, attached.State, Any]:
+    """A snapshot of processes in a cgroup of theirs, and what those to be read have mapped."""
+    group = cgroup.Cgroup.make()
+    try:
+        for pid in pids:
+            group.add(pid)
+        with attach(group.name) as held:
+            snapshot = take(held.pids)
+            there = attached.read(read)
+        return snapshot, there, trace_of(snapshot)
+    finally:
+        group.remove()
+
+
+SHARED_MEMORY: Final = """
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static void *thread(void *unused) { pause(); return unused; }
+static int child(void *unused) { pause(); return !unused; }
+int main(void) {
+    char *stack = malloc(65536);
+    pthread_t one, two;
+    pthread_create(&one, NULL, thread, NULL);
+    pthread_create(&two, NULL, thread, NULL);
+    int pid = clone(child, stack + 65536, CLONE_VM | SIGCHLD, NULL);
+    printf("%d\\n%d\\n", getpid(), pid);
+    fflush(stdout);
+    pthread_exit(NULL);
+}
+"""
+
+
+def test_tasks_that_share_memory(perf: None, compiled: Any, tmp_path: Path) -> None:
+    """A leader that has exited before its threads, and a process that CLONE_VM made."""
+    for pids in standing(compiled(SHARED_MEMORY, "-pthread"), tmp_path, 2):
+        time.sleep(0.2)
+        snapshot, there, trace = snapshot_of_group(pids, pids[1:])
+    parent, child = snapshot.tasks
+    assert (parent.pid, child.pid) == tuple(pids)
+    assert (len(parent.tids), parent.mm_of) == (2, 0)
+    assert parent.pid not in parent.tids
+    assert (child.tids, child.mm_of) == ((child.pid,), parent.pid)
+    replay, anomalies = attached.replayed(trace, [child.pid])
+    assert anomalies == {}
+    assert replay.sharers == there.sharers
+    rows = pl.from_arrow(pa.Table.from_batches(list(snapshot.rows())))
+    assert isinstance(rows, pl.DataFrame)
+    rows = rows.with_columns(pl.col("op").cast(pl.String))
+    forks = rows.filter(pl.col("op") == "fork")
+    assert forks["flags"].to_list() == [0x100, 0x10900, 0x10900]
+    assert rows.filter(pl.col("op") == "exit")["pid"].to_list() == [parent.pid]
+
+
+SPECIAL_PAGES: Final = """
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+enum { PAGE = 4096, HUGE = 2 << 20 };
+int main(void) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    char *area = mmap(NULL, 4 * HUGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    char *huge = (char *)(((uintptr_t)area + HUGE - 1) & -(uintptr_t)HUGE);
+    madvise(huge, HUGE, MADV_HUGEPAGE);
+    huge[0] = 1;
+    area[3 * HUGE + 5 * PAGE] = 1;
+    char *guarded = mmap(NULL, 9 * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    guarded[8 * PAGE] = 1;
+    madvise(guarded, 2 * PAGE, 102);
+    char *locked = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    mlock(locked, 3 * PAGE);
+    if (fork() == 0 && fork() > 0)
+        _exit(0);
+    area[3 * HUGE + 5 * PAGE] = 2;
+    printf("%d\\n", getpid());
+    fflush(stdout);
+    pause();
+}
+"""
+
+
+def test_huge_pages_guards_and_an_orphan(perf: None, compiled: Any, tmp_path: Path) -> None:
+    """The parent of one process has exited, and it lives on beside its grandparent."""
+    for pids in standing(compiled(SPECIAL_PAGES), tmp_path, 2):
+        snapshot, there, trace = snapshot_of_group(pids, pids)
+    replay, anomalies = attached.replayed(trace, sorted(pids))
+    assert anomalies == {}
+    assert replay.vmas == there.vmas
+    assert replay.sharers == there.sharers
+    metadata = snapshot.metadata
+    assert metadata["execs"] == 1
+    assert metadata["guessed"]["parent_of_orphan"] == 1
+    rows = pl.from_arrow(pa.Table.from_batches(list(snapshot.rows())))
+    assert isinstance(rows, pl.DataFrame)
+    if host.thp_enabled() != "never":
+        assert rows.filter(pl.col("order") == 9).height == 1
+    if metadata["guard_pages"]:  # before Linux 6.15 pagemap does not tell
+        assert metadata["guard_pages"] == 2 * 2
+        assert rows.filter(pl.col("advice") == 102).height == 2
+
+
 @pytest.mark.parametrize(
     ("target", "says"),
     [

@@ -36,7 +36,7 @@ def attach(target: str) -> Attached:
     if not target.isdecimal():
         return Attached(Cgroup.existing(target), None)
     pid = int(target)
-    if not Path(f"/proc/{pid}/exe").is_symlink() or _kernel_thread(pid):
+    if _kernel_thread(pid):
         raise CaptureError(f"{pid}: no such process, or a thread of the kernel")
     if os.getpid() in _descendants(pid):
         raise CaptureError(f"{pid}: this program is a descendant of that process")
@@ -78,7 +78,7 @@ class Attached:
                 self._gather(self._root)
             else:
                 self._freeze()
-            self.pids = tuple(self.cgroup.pids())
+            self.pids = tuple(sorted(_below(self.cgroup.path)))
             if not self.pids:
                 raise CaptureError(f"{self._root or self.cgroup.name}: no process is left")
         except BaseException:
@@ -200,8 +200,8 @@ def _move_back(path: Path, homes: dict[int, Path]) -> None:
     end = time.monotonic() + _RELEASE_SECONDS
     while True:
         for group in [*sorted(path.rglob("*/"), reverse=True), path]:
-            for pid in _processes(group):
-                _put_back(pid, homes.get(pid, default))
+            for pid, tid in _processes(group).items():
+                _put_back(tid, homes.get(pid, default))
             with contextlib.suppress(OSError):
                 group.rmdir()
         if not path.exists():
@@ -212,12 +212,13 @@ def _move_back(path: Path, homes: dict[int, Path]) -> None:
         time.sleep(0.01)
 
 
-def _put_back(pid: int, home: Path) -> None:
+def _put_back(tid: int, home: Path) -> None:
+    """Move the process of a task."""
     for place in (home, *home.parents):
         if not place.joinpath("cgroup.procs").exists():
             continue  # it was removed meanwhile
         try:
-            place.joinpath("cgroup.procs").write_text(str(pid))
+            place.joinpath("cgroup.procs").write_text(str(tid))
         except ProcessLookupError:
             return
         except OSError:
@@ -225,11 +226,21 @@ def _put_back(pid: int, home: Path) -> None:
         return
 
 
-def _processes(group: Path) -> list[int]:
-    try:
-        return [int(pid) for pid in group.joinpath("cgroup.procs").read_text().split()]
-    except OSError:
-        return []
+def _below(path: Path) -> set[int]:
+    """Processes with a living task in a cgroup or below it."""
+    return {pid for group in (path, *path.rglob("*/")) for pid in _processes(group)}
+
+
+def _processes(group: Path) -> dict[int, int]:
+    """The processes of a cgroup, with a living task of each. Its cgroup.procs has none whose leader
+    has exited before its threads."""
+    found: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for tid in map(int, group.joinpath("cgroup.threads").read_text().split()):
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{tid}/status").read_text(errors="replace")
+                found[int(status.partition("\nTgid:")[2].split()[0])] = tid
+    return found
 
 
 def _home(pid: int) -> Path:
@@ -248,15 +259,24 @@ def _descendants(root: int) -> set[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
             state, parent = stat
-            if state not in "ZX":
+            if state not in "ZX" or _has_threads(int(entry.name)):
                 children.setdefault(parent, []).append(int(entry.name))
     found: set[int] = set()
-    left = [root] if (own := _stat(root)) and own[0] not in "ZX" else []
+    own = _stat(root)
+    left = [root] if own and (own[0] not in "ZX" or _has_threads(root)) else []
     while left:
         pid = left.pop()
         found.add(pid)
         left += [child for child in children.get(pid, []) if child not in found]
     return found
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether a process whose leader has exited lives on."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
@@ -270,7 +290,10 @@ def _stat(pid: int) -> tuple[str, int] | None:
 
 
 def _kernel_thread(pid: int) -> bool:
+    """Or a process without memory, whose last task has exited."""
     try:
-        return not Path(f"/proc/{pid}/maps").read_bytes()
+        return all(
+            not Path(f"/proc/{tid}/maps").read_bytes() for tid in os.listdir(f"/proc/{pid}/task")
+        )
     except OSError:
         return True

@@ -136,6 +136,7 @@ class Cgroup:
                 self.path.joinpath("cgroup.kill").write_text("1")
             except OSError:  # before Linux 5.14
                 self.signal(signal.SIGKILL)
+            self._kill_leaderless()
             time.sleep(0.01)
 
     def remove(self) -> None:
@@ -145,6 +146,13 @@ class Cgroup:
         for path in (*below, self.path):
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+    def _kill_leaderless(self) -> None:
+        """Neither cgroup.procs nor cgroup.kill knows of threads whose leader has exited."""
+        for file in self._files("cgroup.threads"):
+            with contextlib.suppress(OSError):
+                for tid in map(int, file.read_text().split()):
+                    os.kill(tid, signal.SIGKILL)
 
     def _files(self, name: str) -> Iterator[Path]:
         yield self.path / name
