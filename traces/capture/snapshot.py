@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
@@ -51,28 +52,34 @@ class Task:
     shm: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass
 class Snapshot:
-    """What processes had mapped at a moment.
+    """What processes had mapped at a moment. Whatever need not be read while they stand still is
+    done when it is first asked for.
 
     Attributes:
         time: the moment, in ns of CLOCK_MONOTONIC.
-        tasks: the processes, in an order in which each comes after the one whose memory it shares.
-        files: numbers up to this one stand for files.
     """
 
-    time: int
-    tasks: list[Task]
-    files: int
-    _families: list[Family]
-    _pages: Pages
-    _unknown: dict[str, int]
-    _plan: Plan | None = field(default=None, repr=False)
-    _rows: int = 0
+    def __init__(self, moment: int, memories: list[Memory], pages: Pages) -> None:
+        self.time = moment
+        self._memories = memories
+        self._pages = pages
+        self._files = Files()
+        self._rows = 0
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The processes, each after the one whose memory it shares."""
+        return _tasks(self._memories, self._layouts)
+
+    @property
+    def files(self) -> int:
+        """Numbers up to this one stand for files."""
+        return self._files.count if self._layouts else 0
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """Rows of FILE_SCHEMA that lead to what was found."""
-        for batch in batches(self._planned(), self.time):
+        for batch in batches(self._plan, self.time):
             self._rows += batch.num_rows
             yield batch
 
@@ -80,16 +87,17 @@ class Snapshot:
     def metadata(self) -> Metadata:
         """For the trace's metadata: what was found, and by reason what could only be guessed
         (`guessed`) or not be said at all (`dropped`). Complete when rows() is through."""
-        found = self._pages.entries
-        nodes = [node for family in self._families for node in family.nodes]
+        found = self._entries
         kinds = Counter(dict(found["kind"].value_counts().iter_rows()))
+        ignored = self._pages.entries.height - found.height
+        dropped = {**self._pages.dropped, "page_of_untracked_vma": ignored, **self._files.unknown}
         return {
             "rows": self._rows,
             "processes": len(self.tasks),
             "tasks": sum(len(task.tids) for task in self.tasks),
-            "address_spaces": len(nodes),
+            "address_spaces": len(self._layouts),
             "execs": len(self._families),
-            "vmas": sum(len(node.layout) for node in nodes),
+            "vmas": sum(len(layout) for layout in self._layouts),
             "files": self.files,
             "pages": kinds[ANON],
             "swapped_pages": kinds[SWAPPED],
@@ -98,45 +106,46 @@ class Snapshot:
             "ksm_pages": self._pages.merged,
             **_shared(found),
             "guessed": self._guessed(),
-            "dropped": {**self._pages.dropped, **self._unknown},
+            "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
         }
 
     def _guessed(self) -> dict[str, int]:
-        families_ = self._families
-        guessed = Counter(self._planned().lost)
-        guessed["parent_of_orphan"] = sum(family.orphans for family in families_)
-        guessed["vmas_kept_apart"] = sum(
-            vma.apart for family in families_ for node in family.nodes for vma in node.layout
-        )
-        guessed.update(_strangers(self._pages.entries, families_))
+        guessed = Counter(self._plan.lost)
+        guessed["parent_of_orphan"] = sum(family.orphans for family in self._families)
+        guessed["vmas_kept_apart"] = sum(vma.apart for layout in self._layouts for vma in layout)
+        guessed.update(_strangers(self._entries, self._families))
         return {reason: n for reason, n in sorted(guessed.items()) if n}
 
-    def _planned(self) -> Plan:
-        if self._plan is None:
-            self._plan = plan(self._families, analyse(self._pages.entries, self._families))
-        return self._plan
+    @cached_property
+    def _layouts(self) -> list[Layout]:
+        return [self._files.parse(memory.smaps) for memory in self._memories]
+
+    @cached_property
+    def _entries(self) -> pl.DataFrame:
+        return _tracked(self._pages.entries, self._layouts)
+
+    @cached_property
+    def _families(self) -> list[Family]:
+        images = [memory.owner.image for memory in self._memories]
+        numbers = {image: i for i, image in enumerate(dict.fromkeys(images))}
+        sharing = image_sharing(self._entries, [numbers[image] for image in images])
+        return families(self._memories, self._layouts, sharing)
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return plan(self._families, analyse(self._entries, self._families))
 
 
 def take(pids: Collection[int]) -> Snapshot:
-    """Read what processes have mapped, who stand still. What takes longer than reading is done by
-    rows(), when they may go on.
+    """Read what processes have mapped, who stand still.
 
     Raises OSError if /proc does not let itself be read.
     """
     memories = snapshot_proc.read(pids)
     pages = entries([memory.pages for memory in memories])
-    moment = time.monotonic_ns()
-    files = Files()
-    layouts = [files.parse(memory.smaps) for memory in memories]
     for memory in memories:
-        memory.smaps = b""
         memory.pages = RawPages()
-    pages.entries, ignored = _tracked(pages.entries, layouts)
-    pages.dropped |= {"page_of_untracked_vma": ignored} if ignored else {}
-    numbers = {image: i for i, image in enumerate({memory.owner.image for memory in memories})}
-    images = [numbers[memory.owner.image] for memory in memories]
-    found = families(memories, layouts, image_sharing(pages.entries, images))
-    return Snapshot(moment, _tasks(memories, layouts), files.count, found, pages, files.unknown)
+    return Snapshot(time.monotonic_ns(), memories, pages)
 
 
 def _tasks(memories: list[Memory], layouts: list[Layout]) -> list[Task]:
@@ -155,8 +164,8 @@ def _tasks(memories: list[Memory], layouts: list[Layout]) -> list[Task]:
     return tasks
 
 
-def _tracked(found: pl.DataFrame, layouts: list[Layout]) -> tuple[pl.DataFrame, int]:
-    """Entries in VMAs whose anonymous memory counts, and how many others there are."""
+def _tracked(found: pl.DataFrame, layouts: list[Layout]) -> pl.DataFrame:
+    """Entries in VMAs whose anonymous memory counts."""
     vmas = pl.DataFrame(
         [
             (mm, vma.start >> 12, not vma.flags & _UNTRACKED)
@@ -169,8 +178,7 @@ def _tracked(found: pl.DataFrame, layouts: list[Layout]) -> tuple[pl.DataFrame, 
     known = found.sort("page").join_asof(
         vmas.sort("page"), on="page", by="mm", strategy="backward", check_sortedness=False
     )
-    kept = known.filter(pl.col("tracked")).drop("tracked").sort("mm", "page")
-    return kept, found.height - kept.height
+    return known.filter(pl.col("tracked")).drop("tracked").sort("mm", "page")
 
 
 def _shared(found: pl.DataFrame) -> Metadata:
