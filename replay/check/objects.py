@@ -123,23 +123,28 @@ def _peak(kind: str, theirs: pl.DataFrame, answers: Answers, playback: Playback)
 
 def _in_flight(theirs: pl.DataFrame, answers: Answers, time: int) -> int:
     """Allocations and frees of operations that had begun and not ended: those of each task between
-    two of its rows, if some of them came by `time` and some after."""
+    two of its rows, if they are of an operation that the first of the rows began or that the second
+    ended, or if some of them came by `time` and some after."""
     by = "tid" if answers.objects.is_empty() else "pid"
-    rows = answers.rows.group_by(pl.col(by).alias("task")).agg(
-        pl.col("time").filter(pl.col("time") < time).max().alias("begin"),
-        pl.col("time").filter(pl.col("time") > time).min().alias("end"),
+    op, at = pl.col("op").cast(pl.String), pl.col("time")
+    before, after = at < time, at > time
+    rows = answers.rows.group_by(pl.col(by).alias("task"), maintain_order=True).agg(
+        at.filter(before).last().alias("begin"),
+        op.filter(before).last().is_in(_AT_ENTRY).alias("entered"),
+        at.filter(after).first().alias("end"),
+        op.filter(after).first().is_in((*_AT_RETURN, "exit_mmap")).alias("returns"),
     )
     spans = (
         theirs.join(rows, on="task")
         .filter(
-            pl.col("begin").is_null() | (pl.col("time") >= pl.col("begin")),
-            pl.col("end").is_null() | (pl.col("time") <= pl.col("end")),
+            pl.col("begin").is_null() | (at >= pl.col("begin")),
+            pl.col("end").is_null() | (at <= pl.col("end")),
         )
         .group_by("task")
         .agg(
             pl.len().alias("changes"),
-            (pl.col("time") <= time).any().alias("begun"),
-            (pl.col("time") > time).any().alias("unfinished"),
+            ((at <= time).any() | pl.col("entered").any()).alias("begun"),
+            ((at > time).any() | pl.col("returns").any()).alias("unfinished"),
         )
     )
     return int(spans.filter("begun", "unfinished")["changes"].sum())

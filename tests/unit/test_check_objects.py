@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
+import pytest
 
 import rmapreplay as rr
 from rmapreplay.replay.check.answers import Answers
+from rmapreplay.replay.check.objects import _in_flight
 from rmapreplay.traces.truth import read_truth
 
 CORPUS = Path(__file__).parents[2] / "traces" / "corpus"
@@ -172,3 +175,26 @@ def test_a_peak_that_nothing_in_flight_explains(doctored: Doctor) -> None:
     peak = summary["objects"]["vm_area_struct"]["peak"]
     assert peak["expected"] - peak["got"] > peak["in_flight"]
     assert not summary["exact"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "changes", "expected"),
+    [
+        ("fault", "fault", [20, 40], 2),  # some by that time, some after
+        ("fault", "fault", [20, 25], 0),  # done
+        ("fault", "fault", [35, 40], 0),  # not begun
+        ("munmap", "fault", [35, 40], 2),  # begun where its row stands
+        ("munmap", "fault", [20, 25], 0),
+        ("munmap", "fault", [35, 60], 1),  # what comes after the second row is not of the first
+        ("fault", "mmap", [20, 25], 2),  # not ended before its row
+        ("fault", "exit_mmap", [20, 25], 2),
+        ("fault", "mmap", [5, 25], 1),
+        ("fault", "mmap", [35, 40], 0),
+    ],
+)
+def test_what_is_in_flight(first: str, second: str, changes: list[int], expected: int) -> None:
+    """Of a task with rows at 10 and 50, at 30."""
+    rows = pl.DataFrame({"time": [10, 50], "tid": [7, 7], "op": [first, second]})
+    answers: Any = SimpleNamespace(rows=rows, objects=pl.DataFrame())
+    theirs = pl.DataFrame({"time": changes, "task": 7, "change": 1})
+    assert _in_flight(theirs, answers, 30) == expected
