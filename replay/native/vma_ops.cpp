@@ -395,7 +395,7 @@ Vma* Machine::State::mmap_region(AddressSpace& mm, const MmapRequest& r) {
 }
 
 void Machine::State::do_mmap(AddressSpace& mm, const Event& e) {
-    if (e.error) {  // a failed shared hugetlb mmap makes a VMA and frees it
+    if (e.error) {  // a hugetlb mmap without pages to reserve makes a VMA and frees it
         vma_free(vma_alloc(mm));
         return;
     }

@@ -115,13 +115,17 @@ TEST_CASE("perf: failed calls are dropped and counted, unless they had effects")
                                 call(30, 28, "5000, 2000, 17, 0, 0, 0", "-14") +
                                 call(40, 9, "0, 200000, 3, 40021, ffffffff, 0", "-12") +
                                 call(50, 9, "0, 200000, 3, 22, ffffffff, 0", "-12") +
+                                call(52, 9, "0, 400000, 3, 40022, ffffffff, 0", "-12") +
+                                call(54, 9, "0, 400000, 3, 40021, ffffffff, 0", "-22") +
                                 call(60, 150, "ffff800000000000, 1000, 0, 0, 0, 0", "-12"));
     CHECK(parsed.rows ==
           kStarted +
               "12000000020 mprotect 7/7 addr=0x5000 len=0x2000 prot=1 error=12\n"
               "12000000030 madvise 7/7 addr=0x5000 len=0x2000 advice=23 error=14\n"
-              "12000000041 mmap 7/7 addr=0x0 len=0x200000 flags=0x40021 prot=3 error=12\n");
+              "12000000041 mmap 7/7 addr=0x0 len=0x200000 flags=0x40021 prot=3 error=12\n"
+              "12000000053 mmap 7/7 addr=0x0 len=0x400000 flags=0x40022 prot=3 error=12\n");
     CHECK(parsed.stats.dropped["failed_munmap_EINVAL"] == u64{1});
+    CHECK(parsed.stats.dropped["failed_mmap_EINVAL"] == u64{1});
     CHECK(parsed.stats.dropped["failed_mmap_ENOMEM"] == u64{1});
     CHECK(parsed.stats.dropped["address_beyond_user_space"] == u64{1});
 }

@@ -149,9 +149,8 @@ bool failed_with_effect(const Call& call, i64 error) {
         case Sys::munlock: return error == uapi::enomem;
         case Sys::madvise:
             return error == uapi::enomem || error == uapi::efault || error == uapi::ehwpoison;
-        case Sys::mmap:
-            return (call.args[3] & uapi::map_shared) != 0 &&
-                   (call.args[3] & uapi::map_hugetlb) != 0;
+        case Sys::mmap:  // no huge pages to reserve
+            return error == uapi::enomem && (call.args[3] & uapi::map_hugetlb) != 0;
         default: return false;
     }
 }
