@@ -13,7 +13,7 @@ namespace {
 ExitStep first_with_row(Teardown teardown) {
     switch (teardown) {
         case Teardown::all: return ExitStep::unmap_vmas;
-        case Teardown::vmas: return ExitStep::exit_mmap;
+        case Teardown::vmas: return ExitStep::free_pgtables;
         case Teardown::at_exit: break;
     }
     return ExitStep::none;
@@ -42,7 +42,7 @@ void Machine::State::mm_put(AddressSpace* mm, i32 pid, u32 tasks) {
     }
     switch (facts.teardown) {
         case Teardown::at_exit: exit_mmap(mm); return;
-        case Teardown::vmas: exit_mmap(mm, ExitStep::free_pgtables); break;
+        case Teardown::vmas: exit_mmap(mm, ExitStep::unmap_vmas); break;
         case Teardown::all: break;
     }
     dying.push_back({pid, mm});

@@ -16,10 +16,11 @@ namespace rmapreplay {
 enum class ThpMode : u8 { never, madvise, always };
 
 // How much of the end of an address space has rows of its own. What has none happens at `exit`, or
-// at the exec that takes its last user.
+// at the exec that takes its last user; but links stay until exit_mmap has its row, for in the kernel
+// they go right before the VMAs, long after the last user where there are many pages to free.
 enum class Teardown : u8 {
     at_exit,    // nothing
-    vmas,       // exit_mmap: its VMAs are freed there
+    vmas,       // exit_mmap: its links and VMAs go there
     all,        // unmap_vmas, free_pgtables and exit_mmap
 };
 

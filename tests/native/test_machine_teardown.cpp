@@ -50,19 +50,22 @@ TEST_CASE("teardown: without rows, everything goes with the last task") {
     nothing_left(r);
 }
 
-TEST_CASE("teardown: VMAs wait for exit_mmap, the rest goes with the last task") {
+TEST_CASE("teardown: links and VMAs wait for exit_mmap, pages go with the last task") {
     Replay r = started(Teardown::vmas);
     r.fork(1, 2);
     CHECK(live(r) == "4 4 6 2");
     r.exit(2);
-    CHECK(live(r) == "4 2 2 2");
-    CHECK(r.walk(1, X) == "1+");
+    CHECK(live(r) == "4 4 6 2");
+    CHECK(r.walk(1, X) == "1+ 2-");
     r.machine->validate();
     r.row(Op::unmap_vmas, 2);  // not awaited here
-    CHECK(live(r) == "4 2 2 2");
+    CHECK(live(r) == "4 4 6 2");
     r.row(Op::exit_mmap, 2);
     CHECK(live(r) == "2 2 2 1");
+    CHECK(r.walk(1, X) == "1+");
     r.exit(1);
+    r.row(Op::free_pgtables, 1);  // this one has it
+    CHECK(live(r) == "2 0 0 1");
     r.row(Op::exit_mmap, 1);
     nothing_left(r);
 }
