@@ -100,6 +100,7 @@ class PerfRecording:
         return Captured(
             PerfScript(self._records[0].data),
             answer_keys=tuple(PerfScript(record.data) for record in truth),
+            lost=sum(record.lost for record in self._records),
             raw=tuple((record.data, f".{record.data.name}") for record in self._records),
         )
 

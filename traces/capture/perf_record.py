@@ -117,6 +117,12 @@ class PerfRecord:
         # perf ends itself by the signal that ended the recording.
         if self._perf.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
             raise self._broke_off()
+        self._count()
+
+    @property
+    def lost(self) -> int:
+        """Events that are not in the file; all of them when stop() is through."""
+        return int(self._records.lost)
 
     def abandon(self) -> None:
         """End it and forget it; never raises. May follow stop()."""

@@ -21,7 +21,7 @@ _FILTER: Final = Path(_native.__file__).with_name("_perf_text.so")
 _PIPE_BYTES: Final = 1 << 20
 _OPTIONS: Final = (
     *("--force", "--ns", "--fields=pid,tid,cpu,time,event,trace"),
-    *("--show-mmap-events", "--show-task-events", "--show-lost-events"),
+    *("--show-mmap-events", "--show-task-events"),
 )
 # perf says of each kind of event that it cannot print the fields of a tracepoint.
 _NOISE: Final = re.compile(r"'\w+' not valid for .* events\. Ignoring\.$")
@@ -29,7 +29,8 @@ _HINT: Final = re.compile(r" \(rerun with -v .*\)$")
 
 
 class PerfScript:
-    """The text of a perf.data. See importers.base.TextSource.
+    """The text of a perf.data, but for what was lost, of which perf prints only a part: see
+    PerfRecord.lost. See importers.base.TextSource.
 
     Attributes:
         data: the perf.data.

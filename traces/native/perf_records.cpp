@@ -74,7 +74,8 @@ void PerfRecordCounter::record() {
         return;
     }
     if (type == PERF_RECORD_SAMPLE) ++samples_;
-    if (lost > 0) lost_ += at<u64>(lost);
+    if (type == PERF_RECORD_LOST) lost_records_ += at<u64>(lost);
+    if (type == PERF_RECORD_LOST_SAMPLES) lost_samples_ += at<u64>(lost);
     skip_ = size - have_;
     have_ = 0;
     want_ = kRecordHeader;

@@ -16,7 +16,9 @@ class PerfRecordCounter {
     // The next bytes of the file, cut anywhere. A file that is none of perf's counts as empty.
     void feed(std::string_view chunk);
     u64 samples() const { return samples_; }
-    u64 lost() const { return lost_; }
+    // Two tell of the same: the kernel at the next record it has room for, which may never come, and
+    // perf (since 6.1) at the end of each event's life, of samples only.
+    u64 lost() const { return lost_records_ > lost_samples_ ? lost_records_ : lost_samples_; }
 
   private:
     void file_header();
@@ -33,7 +35,8 @@ class PerfRecordCounter {
     std::size_t want_ = head_.size();
     u64 skip_ = 0;
     u64 samples_ = 0;
-    u64 lost_ = 0;
+    u64 lost_records_ = 0;
+    u64 lost_samples_ = 0;
 };
 
 }  // namespace rmapreplay
