@@ -115,7 +115,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=1, metavar="N")
     parser.add_argument("--no-install", action="store_true")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def _workload(path: Path) -> Workload:
