@@ -29,6 +29,7 @@ from rmapreplay.traces.reader import read_trace
 from . import attached
 
 SOURCE: Final = Path(__file__).with_name("attached_tree.c")
+MONKEY: Final = Path(__file__).with_name("attached_monkey.c")
 GATE_WRITE: Final = 101
 
 
@@ -50,14 +51,7 @@ class Tree:
         os.close(gate)
 
     def alive(self) -> list[int]:
-        text = subprocess.run(
-            ["ps", "-o", "pid=,stat=", "-s", str(self.pid)], capture_output=True, text=True
-        ).stdout
-        return [
-            int(pid)
-            for pid, state in (line.split() for line in text.splitlines())
-            if "Z" not in state
-        ]
+        return session(self.pid)
 
     def end(self) -> int:
         return self._process.wait(timeout=20)
@@ -66,6 +60,14 @@ class Tree:
         if self.alive():
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    command = ["ps", "-o", "pid=,stat=", "-s", str(leader)]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
+    found = (line.split() for line in text.splitlines())
+    return sorted(int(pid) for pid, state in found if "Z" not in state)
 
 
 @pytest.fixture
@@ -371,6 +373,42 @@ def test_huge_pages_guards_and_an_orphan(perf: None, compiled: Any, tmp_path: Pa
     if metadata["guard_pages"]:  # before Linux 6.15 pagemap does not tell
         assert metadata["guard_pages"] == 2 * 2
         assert rows.filter(pl.col("advice") == 102).height == 2
+
+
+@pytest.mark.parametrize(
+    ("seed", "kind"), [(1, ""), (2, ""), (3, ""), (5, ""), (7, ""), (1, "huge"), (4, "huge")]
+)
+def test_any_processes(perf: None, compiled: Any, seed: int, kind: str) -> None:
+    """VMAs and pages are always as they were; of the sharing something may be missing, which is
+    counted, but there is never more of it."""
+    program = compiled(MONKEY.read_text())
+    arguments = [program, str(seed), *([kind] if kind else [])]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        group = cgroup.Cgroup.make()
+        for pid in session(process.pid):
+            group.add(pid)
+        with attach(group.name) as held:
+            snapshot = take(held.pids)
+            there = attached.read(held.pids)
+        group.remove()
+    finally:
+        process.kill()
+        process.wait()
+    replay, anomalies = attached.replayed(trace_of(snapshot), held.pids)
+    assert anomalies == {}
+    assert replay.vmas == there.vmas
+    pages = {(at, pid) for at, who in there.sharers for pid in who}
+    assert {(at, pid) for at, who in replay.sharers for pid in who} == pages
+    groups: dict[int, list[frozenset[int]]] = {}
+    for at, who in there.sharers:
+        groups.setdefault(at, []).append(who)
+    copies = replay.sharers - there.sharers
+    assert all(any(who <= group for group in groups[at]) for at, who in copies)
+    missed = len(there.sharers - replay.sharers)
+    assert missed <= snapshot.metadata["guessed"].get("sharing_not_expressed", 0)
 
 
 @pytest.mark.parametrize(

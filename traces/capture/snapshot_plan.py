@@ -13,8 +13,9 @@ from typing import Any, Final
 import polars as pl
 
 from rmapreplay.traces.capture import snapshot_vmas as vmas
+from rmapreplay.traces.capture.snapshot_origins import Origins
 from rmapreplay.traces.capture.snapshot_pages import SWAPPED, ZERO
-from rmapreplay.traces.capture.snapshot_rows import PAGE, Content, Origins, Row, change, fault
+from rmapreplay.traces.capture.snapshot_rows import PAGE, Content, Row, change, fault
 from rmapreplay.traces.capture.snapshot_sharing import Pattern, Share, Sharing, carried
 from rmapreplay.traces.capture.snapshot_tree import HEAP_FLAGS, Family, Node, reconstruct
 from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma
@@ -141,7 +142,7 @@ def _layout_rows(
         there = now[node.index]
         if there == target:
             return
-        changed = change(there, target, content, origins[node.index])
+        changed = change(there, target, content, origins[node.index], node.needs)
         for row in changed.rows:
             add(LAYOUT, row)
         block.lost += changed.lost
@@ -192,7 +193,12 @@ def _first_rows(node: Node, add: Any) -> None:
 
 
 def _move_brk(
-    layout: Layout, now: int, brk: int, content: Content, origins: Origins, add: Any
+    layout: Layout,
+    now: int,
+    brk: int,
+    content: Content,
+    origins: Origins,
+    add: Any,
 ) -> Layout:
     """The layout after a brk call. What grows above a heap that fork copied stays apart from it."""
     low, high = sorted((_page_up(now), _page_up(brk)))

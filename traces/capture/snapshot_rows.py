@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 from rmapreplay.traces.capture import snapshot_vmas as vmas
+from rmapreplay.traces.capture.snapshot_origins import Origins
 from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma
 
 Row = dict[str, Any]
@@ -59,77 +61,6 @@ class Content:
         return None
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A range of addresses that was mapped, or copied by fork, in one piece: it has one anon_vma
-    however it is split.
-
-    Attributes:
-        start, end: the range.
-        copied: fork copied it.
-        faulted: it has an anon_vma. What will ever hold a page is faulted as soon as it is mapped.
-    """
-
-    start: int
-    end: int
-    copied: bool
-    faulted: bool
-
-
-@dataclass
-class Origins:
-    """Where the VMAs of an address space came from, by address."""
-
-    pieces: list[Piece] = field(default_factory=list)
-
-    def copy(self, layout: Layout) -> Origins:
-        """Those of a child that fork gives this layout."""
-        wipe = vmas.VM_WIPEONFORK
-        return Origins(
-            [
-                Piece(vma.start, vma.end, True, self.faulted(vma) and not vma.flags & wipe)
-                for vma in layout
-            ]
-        )
-
-    def mapped(self, start: int, end: int, *, faulted: bool) -> None:
-        """A new piece, in place of what was there."""
-        i = bisect_right(self.pieces, start, key=lambda piece: piece.end)
-        j = bisect_left(self.pieces, end, key=lambda piece: piece.start)
-        ends = [old for old in self.pieces[i:j][:1] if old.start < start]
-        rests = [old for old in self.pieces[i:j][-1:] if old.end > end]
-        self.pieces[i:j] = [
-            *(replace(old, end=start) for old in ends),
-            Piece(start, end, False, faulted),
-            *(replace(old, start=end) for old in rests),
-        ]
-
-    def shares(self, low: Vma, high: Vma) -> None:
-        """The anon_vma of two neighbours is the same."""
-        i = bisect_right(self.pieces, low.start, key=lambda piece: piece.end)
-        j = bisect_right(self.pieces, high.start, key=lambda piece: piece.end)
-        both = replace(self.pieces[i], end=self.pieces[j].end)
-        self.pieces[i : j + 1] = [both]
-
-    def one(self, vma: Vma) -> bool:
-        """Whether all of a VMA came in one piece."""
-        return any(old.start <= vma.start and vma.end <= old.end for old in self._over(vma))
-
-    def faulted(self, vma: Vma) -> bool:
-        """Whether it has an anon_vma."""
-        return any(old.faulted for old in self._over(vma))
-
-    def linked(self, vma: Vma) -> bool:
-        """Whether it has links that fork made (vma_is_fork_child())."""
-        return any(old.faulted and old.copied for old in self._over(vma))
-
-    def _over(self, vma: Vma) -> Iterator[Piece]:
-        i = bisect_right(self.pieces, vma.start, key=lambda piece: piece.end)
-        while i < len(self.pieces) and self.pieces[i].start < vma.end:
-            yield self.pieces[i]
-            i += 1
-
-
 @dataclass
 class Change:
     """What leads from one layout to another.
@@ -145,15 +76,25 @@ class Change:
     lost: list[tuple[int, int]] = field(default_factory=list)
 
 
-def change(now: Layout, target: Layout, content: Content, origins: Origins) -> Change:
-    """Rows that turn a layout into `target`; `origins` goes along."""
+def change(
+    now: Layout,
+    target: Layout,
+    content: Content,
+    origins: Origins,
+    needed: Callable[[Vma], bool],
+) -> Change:
+    """Rows that turn a layout into `target`; `origins` goes along. `needed`: whether pages that are
+    in a VMA should stay."""
     made = Change()
     for low, high in _ranges(vmas.subtract(now, target)):
         made.rows.append({"op": "munmap", "addr": low, "len": high - low})
+    anew = _mapped_anew(now, target, needed)
     for i, vma in enumerate(target):
         there = vmas.overlaps(now, vma.start, vma.end)
         below = target[i - 1] if i else None
-        if (rows := _in_place(there, vma, below, content, origins)) is not None:
+        parted = i - 1 in anew
+        rows = None if i in anew else _in_place(there, vma, below, content, origins, parted=parted)
+        if rows is not None:
             made.rows += rows
         else:
             made.rows += _map(vma, below if vma.apart else None, content)
@@ -166,6 +107,18 @@ def change(now: Layout, target: Layout, content: Content, origins: Origins) -> C
             there = [vma]
         made.late += _late(there, vma)
     return made
+
+
+def _mapped_anew(now: Layout, target: Layout, needed: Callable[[Vma], bool]) -> set[int]:
+    """Which VMAs of a target were unmapped and mapped again: of two that are kept apart where there
+    was one, the lower, if the pages of the upper are needed."""
+    found = set()
+    for i, (low, high) in enumerate(pairwise(target)):
+        if high.apart and low.end == high.start and needed(high) and not needed(low):
+            there = vmas.overlaps(now, high.start - 1, high.start + 1)
+            if len(there) == 1:
+                found.add(i)
+    return found
 
 
 def _ranges(parts: Iterator[Vma]) -> Iterator[tuple[int, int]]:
@@ -185,15 +138,22 @@ def _ranges(parts: Iterator[Vma]) -> Iterator[tuple[int, int]]:
 
 
 def _in_place(
-    there: Layout, vma: Vma, below: Vma | None, content: Content, origins: Origins
+    there: Layout,
+    vma: Vma,
+    below: Vma | None,
+    content: Content,
+    origins: Origins,
+    *,
+    parted: bool,
 ) -> list[Row] | None:
-    """Rows that turn what is there into `vma`, with its pages; None: there is no such way."""
+    """Rows that turn what is there into `vma`, with its pages; None: there is no such way.
+    `parted`: what lies below was mapped anew."""
     parts = [each.part(vma.start, vma.end) for each in there]
     if not parts or any(not vmas.same_object(part, vma) for part in parts):
         return None
     if any(part.apart for part in parts[1:]):
         return None
-    if vma.apart and not _stays_apart(there[0], vma, below, origins):
+    if vma.apart and not parted and not _stays_apart(there[0], vma, below, origins):
         return None
     if len(parts) > 1 and not _will_merge(parts, vma, origins):
         return None
@@ -297,7 +257,7 @@ def _late(there: Layout, vma: Vma) -> list[Row]:
 
 def _mmap_flags(vma: Vma) -> int | None:
     """The flags with which mmap makes private anonymous memory like this, or None."""
-    if vma.file or vma.path or vma.stack or vma.label:
+    if vma.file or vma.stack or vma.label or vma.path not in (None, "[heap]"):
         return None
     flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED
     made = vma.flags & vmas.VM_ACCESS | _VM_MAY_ACCESS

@@ -9,7 +9,7 @@ made itself its parent had when it forked: layouts are derived from the youngest
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
@@ -60,6 +60,10 @@ class Node:
         """Whether it got any page of this VMA from its parent."""
         i = bisect_left(self.carried, vma.start)
         return i < len(self.carried) and self.carried[i] < vma.end
+
+    def needs(self, vma: Vma) -> bool:
+        """Whether it, or a child of it, got any page of this VMA from its parent."""
+        return any(node.carries(vma) for node in (self, *self.children))
 
     def ancestry(self) -> Iterator[Node]:
         """Itself, its parent, and so on."""
@@ -137,10 +141,10 @@ def reconstruct(family: Family) -> None:
         base = node.layout
         for part in got:
             base = vmas.overlay(part, base)
-        node.forking = [
-            list(vmas.subtract(_coarser(base, part, child), _added(child, node)))
-            for part, child in zip(got, node.children, strict=True)
-        ]
+        for part, child in zip(got, node.children, strict=True):
+            then = _coarser(base, part, child)
+            later = _grown_later(child, then, (node, *node.children))
+            node.forking.append(list(vmas.subtract(then, later)))
         node.birth = _coarser(node.layout, node.forking[0], node) if got else node.layout
         for part, child in zip(got, node.children, strict=True):
             end = child.birth_brk
@@ -150,38 +154,43 @@ def reconstruct(family: Family) -> None:
 
 def _inheritable(child: Node, parent: Node) -> Layout:
     """What of a child's first layout was its parent's: where its pages came from, and what both
-    have. A part that the kernel kept apart, as it does with what is added above a copied VMA, is so
+    have. A part that the kernel kept apart, as it does with what is added to a copied VMA, is so
     only if the parent has it just so."""
     kept = []
-    added = _added(child, parent)
-    for vma in child.birth:
-        if vma.flags & vmas.VM_DONTCOPY or vma in added:
+    for vma, high in zip(child.birth, [*child.birth[1:], None], strict=True):
+        if vma.flags & vmas.VM_DONTCOPY:
             continue
         common = [
             low for low in overlaps(parent.layout, vma.start, vma.end) if same_object(low, vma)
         ]
         if vma.apart:
             common = [low for low in common if low.apart and low.start == vma.start]
+        added = high and high.apart and child.carries(high) and not parent.needs(vma)
+        if added and high and _spanning(parent.layout, high.start):
+            common = []
         if common or child.carries(vma):
             kept.append(vma)
     return kept
 
 
-def _added(child: Node, parent: Node) -> Layout:
-    """What a child has added below a VMA that it has from its parent, from which the kernel keeps
-    it apart, whereas the parent's own grew."""
-    return [
-        low
-        for low, high in pairwise(child.birth)
-        if high.apart
-        and child.carries(high)
-        and not child.carries(low)
-        and not any(node.carries(low) for node in (parent, *parent.children))
-        and not any(
-            vma.apart and vma.start == high.start
-            for vma in overlaps(parent.layout, high.start, high.end)
-        )
-    ]
+def _grown_later(child: Node, layout: Layout, others: Sequence[Node]) -> Layout:
+    """What a parent cannot have had when it forked a child. What the child added below a VMA that
+    it has from its parent the kernel keeps apart from that; what the parent added there merged, and
+    so was added later, unless one of the others got pages of it."""
+    later = []
+    for low, high in pairwise(child.birth):
+        whole = _spanning(layout, high.start) if high.apart else None
+        if whole and child.carries(high) and not child.carries(low):
+            side = whole.part(whole.start, high.start)
+            if not any(node.carries(side) for node in others):
+                later.append(side)
+    return sorted(later, key=lambda vma: vma.start)
+
+
+def _spanning(layout: Layout, address: int) -> Vma | None:
+    """The VMA that lies on both sides of an address."""
+    there = overlaps(layout, address - 1, address + 1)
+    return there[0] if len(there) == 1 and there[0].start < address < there[0].end else None
 
 
 def _coarser(base: Layout, other: Layout, node: Node) -> Layout:
