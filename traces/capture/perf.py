@@ -26,9 +26,10 @@ from rmapreplay.traces.capture.requirements import (
 )
 from rmapreplay.traces.schema import Metadata
 
+_CALLS: Final = " || ".join(f"id == {n}" for n in _native.recorded_syscalls())
 _EVENTS: Final = {
-    "raw_syscalls:sys_enter": " || ".join(f"id == {n}" for n in _native.recorded_syscalls()),
-    "raw_syscalls:sys_exit": " || ".join(f"id == {n}" for n in _native.recorded_syscalls()),
+    "raw_syscalls:sys_enter": _CALLS,
+    "raw_syscalls:sys_exit": f"{_CALLS} || ({_native.recorded_brk_exits()})",
     "task:task_newtask": "",
     "sched:sched_process_exec": "",
     "sched:sched_process_exit": "",
@@ -38,10 +39,7 @@ _EVENTS: Final = {
 }
 """Tracepoints, and what of them is recorded."""
 
-_LOCK_ORDER: Final = {
-    "mmap_lock:mmap_lock_acquire_returned": "write == 1 && success == 1",
-    "mmap_lock:mmap_lock_released": "write == 1",
-}
+_LOCK_ORDER: Final = {"mmap_lock:mmap_lock_acquire_returned": "write == 1 && success == 1"}
 _RCU_SECONDS: Final = 0.2
 
 

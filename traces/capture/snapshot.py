@@ -33,6 +33,8 @@ from rmapreplay.traces.schema import Metadata
 
 _UNTRACKED: Final = VM_SHARED | VM_HUGETLB | VM_SPECIAL
 """VMAs without anonymous memory, or with such as nobody tracks."""
+_COMPAT_END: Final = 1 << 32
+"""No VMA of a 32-bit program lies above, and the stack and vdso of others do."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Task:
         tids: its living tasks.
         mm_of: an earlier process whose address space it shares, 0: none.
         shm: (address, length) of what shmat has mapped.
+        compat: it runs a 32-bit program.
     """
 
     pid: int
     tids: tuple[int, ...]
     mm_of: int = 0
     shm: tuple[tuple[int, int], ...] = ()
+    compat: bool = False
 
 
 class Snapshot:
@@ -157,8 +161,9 @@ def _tasks(memories: list[Memory], layouts: list[Layout]) -> list[Task]:
             if vma.file and (vma.path or "").startswith("/SYSV")
         )
         owner = memory.owner.pid
+        compat = all(vma.end <= _COMPAT_END for vma in layout)
         tasks += [
-            Task(user.pid, user.tids, 0 if user.pid == owner else owner, shm)
+            Task(user.pid, user.tids, 0 if user.pid == owner else owner, shm, compat)
             for user in memory.users
         ]
     return tasks

@@ -43,7 +43,7 @@ class Adopts(Protocol):
     """A parser that goes on from what was there before the capture began (see Adopted)."""
 
     def adopt(
-        self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], /
+        self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], compat: bool, /
     ) -> None: ...
     def first_file(self, file: int, /) -> None: ...
 
@@ -88,6 +88,7 @@ class Adopted(Protocol):
         pid, tids: its number and its living tasks'.
         mm_of: an adopted process whose address space it shares, 0: none.
         shm: (address, length) of what shmat has mapped.
+        compat: it runs a 32-bit program.
     """
 
     @property
@@ -98,6 +99,8 @@ class Adopted(Protocol):
     def mm_of(self) -> int: ...
     @property
     def shm(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def compat(self) -> bool: ...
 
 
 class Snapshot(Protocol):
@@ -271,7 +274,7 @@ def adopt(parser: Parser, snapshot: Snapshot, writer: TraceWriter) -> Metadata:
         writer.write(batch)
     parser.first_file(snapshot.files + 1)
     for task in snapshot.tasks:
-        parser.adopt(task.pid, list(task.tids), task.mm_of, list(task.shm))
+        parser.adopt(task.pid, list(task.tids), task.mm_of, list(task.shm), task.compat)
     return {"attached": {"time": snapshot.time, **snapshot.metadata}}
 
 

@@ -42,8 +42,10 @@ class TruthTap:
         stats: dict[str, Any] = self._parser.stats()
         return stats
 
-    def adopt(self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], /) -> None:
-        self._adopting().adopt(pid, tids, mm_of, shm)
+    def adopt(
+        self, pid: int, tids: list[int], mm_of: int, shm: list[tuple[int, int]], compat: bool, /
+    ) -> None:
+        self._adopting().adopt(pid, tids, mm_of, shm, compat)
 
     def first_file(self, file: int, /) -> None:
         self._adopting().first_file(file)

@@ -79,17 +79,19 @@ nanobind::class_<Parser>& bind_adoption(nanobind::class_<Parser>&& parser) {
         .def(
             "adopt",
             [](Parser& self, i32 pid, const std::vector<i32>& tids, i32 mm_of,
-               const std::vector<std::pair<u64, u64>>& shm) {
+               const std::vector<std::pair<u64, u64>>& shm, bool compat) {
                 self.adopt(pid, tids, mm_of);
+                if (compat) self.adopt_compat(pid);
                 for (const auto& [addr, len] : shm) self.adopt_shm(pid, addr, len);
             },
             nb::arg("pid"), nb::arg("tids"), nb::arg("mm_of") = 0,
-            nb::arg("shm") = nb::make_tuple(),
+            nb::arg("shm") = nb::make_tuple(), nb::arg("compat") = false,
             "Before the first chunk: a process that was there before the capture began, with its "
             "tasks `tids` (without its leader, if that has exited). Its events count from the "
             "start, and calls that its tasks were in by then are counted apart, as "
             "`entered_before_capture`. `mm_of`: a process adopted earlier whose address space it "
             "shares, 0 for none. `shm`: address and length in bytes of what shmat has mapped. "
+            "`compat`: it runs a 32-bit program. "
             "Raises ValueError if `pid` is known already or has no tasks, or `mm_of` is unknown.")
         .def("first_file", &Parser::first_file, nb::arg("file"),
              "Before the first chunk: `file` numbers below this one are taken by other rows of the "

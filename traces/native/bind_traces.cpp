@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <tuple>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "traces/native/perf.hpp"
 #include "traces/native/perf_records.hpp"
 #include "traces/native/strace.hpp"
+#include "traces/native/syscalls_i386.hpp"
 #include "traces/native/trace_check.hpp"
 
 namespace nb = nanobind;
@@ -103,11 +105,19 @@ void bind_traces(nb::module_& m) {
         "recorded_syscalls",
         [] {
             nb::list ids;
-            for (const Sys sys : recorded_syscalls()) ids.append(static_cast<i64>(sys));
+            std::set<i64> numbers(i386::recorded().begin(), i386::recorded().end());
+            for (const Sys sys : recorded_syscalls()) numbers.insert(static_cast<i64>(sys));
+            for (const i64 number : numbers) ids.append(number);
             return nb::typed<nb::tuple, nb::int_, nb::ellipsis>(nb::tuple(ids));
         },
-        "The ids of the x86-64 system calls that an importer needs entry and exit of, ascending. A "
-        "capture's filter has to let just these through.");
+        "The numbers of the system calls that an importer needs entry and exit of, ascending: of "
+        "64-bit programs, and of 32-bit ones, for which numbers mean other calls. A capture's "
+        "filter has to let just these through.");
+    m.def(
+        "recorded_brk_exits",
+        [] { return nb::str(i386::kBrkExits.data(), i386::kBrkExits.size()); },
+        "What else a capture has to let through of raw_syscalls:sys_exit: brk of 32-bit programs, "
+        "whose number is a frequent call's of 64-bit ones.");
     m.def(
         "recorded_syscall_names",
         [] {
@@ -116,7 +126,7 @@ void bind_traces(nb::module_& m) {
                 found.append(nb::str(syscall_name(sys).c_str()));
             return nb::typed<nb::tuple, nb::str, nb::ellipsis>(nb::tuple(found));
         },
-        "Their names, in the same order.");
+        "The names of those of 64-bit programs, by number.");
     nb::class_<TraceCheck>(m, "TraceCheck", "Checks the batches of one trace, in order.")
         .def(nb::init<>())
         .def("check", check_batch, nb::arg("batch"), nb::arg("dictionaries"),

@@ -93,6 +93,7 @@ void History::new_task(i64 time, Task parent, i32 child_tid, u64 clone_flags) {
         event.child = child_tid;
         Process child;
         child.known = true;
+        child.compat = processes_[parent.pid].compat;
         child.threads = 1;
         child.shm = processes_[parent.pid].shm;
         if (processes_[parent.pid].mm && (clone_flags & uapi::clone_vm) != 0) {
@@ -167,7 +168,12 @@ void History::mapped(i64 time, Task task, const Mapping& mapping) {
     if (!exec && !known_sideband(task.pid)) return;
     if (!exec) {
         const auto it = threads_.find(task.tid);
-        if (it != threads_.end()) reported(it->second, mapping);
+        if (it == threads_.end()) return;
+        if (compat(task.pid) && is_heap(it->second, mapping)) {
+            it->second.reported.push_back({mapping.addr, mapping.addr + mapping.len});
+        } else {
+            reported(it->second, mapping);
+        }
         return;
     }
     Event event = mapping_row(mapping, out_);

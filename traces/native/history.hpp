@@ -4,6 +4,7 @@
 // read the lines of their format and call this.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -55,10 +56,15 @@ class History {
     void adopt(i32 pid, std::span<const i32> tids, i32 mm_of = 0);
     // What shmat has mapped in an adopted process.
     void adopt_shm(i32 pid, u64 addr, u64 len);
+    // An adopted process runs a 32-bit program.
+    void adopt_compat(i32 pid);
     // `file` numbers below are taken by rows of others.
     void first_file(u32 file) { files_.begin_at(file); }
 
     // Calls in order of time (ns).
+    // raw_syscalls, by number: which call that is depends on the program.
+    void sys_enter(i64 time, Task task, i64 number, const std::array<u64, 6>& args);
+    void sys_exit(i64 time, Task task, i64 number, i64 result);
     void enter(i64 time, Task task, const Call& call);
     void exit(i64 time, Task task, Sys sys, i64 result);
     void fault(i64 time, Task task, u64 addr, u64 error_code, Source source);
@@ -122,6 +128,7 @@ class History {
     };
     struct Process {
         bool known = false;
+        bool compat = false;  // runs a 32-bit program
         i32 threads = 0;
         i32 exec_tid = 0;  // the thread that is in execve
         std::shared_ptr<AddressSpace> mm = std::make_shared<AddressSpace>();
@@ -130,6 +137,9 @@ class History {
 
     bool known(i32 pid);
     bool known_or_dropped(i32 pid);
+    bool compat(i32 pid) const;
+    void compat_brk(i64 time, Task task, i64 result);
+    static bool is_heap(const Thread& thread, const Mapping& mapping);
     Event row(i64 time, Task task, Op op) const;
     ExecWindow* exec_window(Task task);
     void finish_call(i64 time, Task task, Thread& thread, i64 result);
@@ -159,6 +169,7 @@ class History {
     std::unordered_map<i32, Thread> threads_;  // by tid, those with something to remember
     std::deque<Ended> ended_;
     bool exit_mmap_seen_ = false;
+    bool compat_seen_ = false;  // some process has run a 32-bit program
     i32 last_pid_ = -1;  // known() of the last asked for
     bool last_known_ = false;
 };

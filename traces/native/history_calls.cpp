@@ -135,13 +135,14 @@ bool History::describe_mmap(Task task, Thread& thread, i64 result, Event& event)
 }
 
 bool History::describe_shmat(Task task, Thread& thread, i64 result, Event& event) {
-    if (!thread.has_mapping || thread.mapping.addr != static_cast<u64>(result)) {
+    // Through ipc() it returns 0, and the address to memory.
+    if (!thread.has_mapping || (result != 0 && thread.mapping.addr != static_cast<u64>(result))) {
         stats_.dropped.add("shmat_of_unknown_length");
         return false;
     }
     const u64 shmflg = thread.call.args[2];
     event.op = Op::mmap;
-    event.addr = static_cast<u64>(result);
+    event.addr = thread.mapping.addr;
     event.len = thread.mapping.len;
     event.flags = uapi::map_shared | ((shmflg & uapi::shm_remap) != 0 ? uapi::map_fixed : 0);
     event.prot = uapi::prot_read | ((shmflg & uapi::shm_rdonly) != 0 ? 0 : uapi::prot_write) |

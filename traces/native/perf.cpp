@@ -2,6 +2,7 @@
 #include "traces/native/perf.hpp"
 
 #include <algorithm>
+#include <array>
 
 namespace rmapreplay {
 namespace {
@@ -159,15 +160,14 @@ bool PerfParser::repeats_for_signal_frame(i32 tid, u64 addr, std::string_view re
 bool PerfParser::sys_enter(const PerfLine& line) {
     Scan scan(line.body);
     i64 nr = 0;
-    Call call;
+    std::array<u64, 6> args{};
     if (!scan.skip("NR ") || !scan.number(nr) || !scan.skip(" (")) return false;
-    for (std::size_t i = 0; i < call.args.size(); ++i) {
+    for (std::size_t i = 0; i < args.size(); ++i) {
         if (i > 0 && !scan.skip(", ")) return false;
-        if (!scan.hex(call.args[i])) return false;
+        if (!scan.hex(args[i])) return false;
     }
     if (!scan.skip(")")) return false;
-    call.sys = static_cast<Sys>(nr);
-    history_.enter(line.time, line.task, call);
+    history_.sys_enter(line.time, line.task, nr, args);
     return true;
 }
 
@@ -179,7 +179,7 @@ bool PerfParser::sys_exit(const PerfLine& line) {
     if (!scan.skip("NR ") || !scan.number(nr) || !scan.skip(" = ") || !scan.number(result)) {
         return false;
     }
-    history_.exit(line.time, line.task, static_cast<Sys>(nr), result);
+    history_.sys_exit(line.time, line.task, nr, result);
     return true;
 }
 

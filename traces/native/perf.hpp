@@ -36,6 +36,7 @@ class PerfParser {
     void adopt(i32 pid, std::span<const i32> tids, i32 mm_of = 0) {
         history_.adopt(pid, tids, mm_of);
     }
+    void adopt_compat(i32 pid) { history_.adopt_compat(pid); }
     void adopt_shm(i32 pid, u64 addr, u64 len) { history_.adopt_shm(pid, addr, len); }
     void first_file(u32 file) { history_.first_file(file); }
 

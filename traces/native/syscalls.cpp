@@ -81,6 +81,12 @@ Sys syscall_by_name(std::string_view name) {
     return Sys::none;
 }
 
+Sys syscall_by_number(i64 number) {
+    const auto ids = recorded_syscalls();
+    const Sys sys = static_cast<Sys>(number);
+    return std::binary_search(ids.begin(), ids.end(), sys) ? sys : Sys::none;
+}
+
 std::string errno_name(i64 error) {
     for (const auto& [known, name] : kErrors) {
         if (known == error) return std::string(name);

@@ -47,12 +47,13 @@ enum class Sys : i64 {
     mseal = 462,
 };
 
-// Those that a capture has to record, ascending: the whole table.
+// Those that a capture has to record of 64-bit programs, ascending: the whole table.
 std::span<const Sys> recorded_syscalls();
 // Name as in the table above; "syscall_N" for others.
 std::string syscall_name(Sys sys);
-// Sys::none if the name is not in the table above.
+// Sys::none if the name, or the number, is not in the table above.
 Sys syscall_by_name(std::string_view name);
+Sys syscall_by_number(i64 number);
 // "ENOMEM"; "errno_N" for those not in errno-base.h and a few more.
 std::string errno_name(i64 error);
 // 0 if unknown.

@@ -108,7 +108,8 @@ bool TracepointsParser::raw_call(const TracefsLine& line, Task task) {
     i64 number = 0;
     if (!scan.skip(kRaw) || !scan.number(number)) return false;
     Call call;
-    call.sys = static_cast<Sys>(number);
+    call.sys = syscall_by_number(number);
+    if (call.sys == Sys::none) return true;
     i64 result = 0;
     if (line.event == "sys_exit") {
         if (!scan.skip(" = ") || !scan.number(result)) return false;
