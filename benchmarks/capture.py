@@ -30,7 +30,7 @@ STAGES = {
 
 def stage(name: str, data: Path, text: Path, out: Path) -> None:
     """Run a stage."""
-    from rmapreplay.traces.capture.perf_script import PerfScript
+    from rmapreplay.traces.capture.perf.script import PerfScript
     from rmapreplay.traces.importers import ImportOptions, importer
     from rmapreplay.traces.importers.base import TextFile
 
@@ -77,7 +77,7 @@ def capture(script: str, place: Path) -> str | None:
 def prepare(place: Path) -> int:
     """The text of a capture for the stage that imports it; the capture's number of events."""
     from rmapreplay import _native
-    from rmapreplay.traces.capture.perf_script import PerfScript
+    from rmapreplay.traces.capture.perf.script import PerfScript
 
     data = place / "x.perf.data"
     with place.joinpath("x.txt").open("wb") as text:

@@ -420,6 +420,7 @@ def test_any_processes(perf: None, compiled: Any, seed: int, kind: str) -> None:
         (str(os.getppid()), "this program is a descendant of that process"),
         (str(os.getpid()), "this program is a descendant of that process"),
     ],
+    ids=["no-process", "kernel", "no-cgroup", "parent", "self"],
 )
 def test_refused(perf: None, target: str, says: str) -> None:
     with pytest.raises(CaptureError, match=says), attach(target):

@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 
 from rmapreplay.traces.capture import requirements
-from rmapreplay.traces.capture.probes import probes_allowed
 from rmapreplay.traces.capture.session import CaptureOptions
 from rmapreplay.traces.capture.session import requirements as all_requirements
+from rmapreplay.traces.capture.tracefs.probes import probes_allowed
 from rmapreplay.traces.reader import read_trace
 
 PAGE = 4096

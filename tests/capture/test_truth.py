@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rmapreplay.traces.capture import kmem
-from rmapreplay.traces.capture.kmem import cache_names, kmem_events, kmem_requirements
+from rmapreplay.traces.capture.perf import kmem
+from rmapreplay.traces.capture.perf.kmem import cache_names, kmem_events, kmem_requirements
 from rmapreplay.traces.truth import read_truth
 
 POOL = """
@@ -195,7 +195,7 @@ def test_no_recording_stays_if_the_second_cannot_begin(
     perf: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import rmapreplay as rr
-    from rmapreplay.traces.capture.perf_record import Tracepoint
+    from rmapreplay.traces.capture.perf.record import Tracepoint
     from rmapreplay.traces.capture.session import CaptureOptions
 
     bad = [Tracepoint("kmem:no_such_event")]

@@ -21,7 +21,7 @@ from packages import Archive
 from workloads import Workload
 
 HERE: Final = Path(__file__).parent
-PROBES: Final = HERE.parents[1] / "traces" / "capture" / "probes.txt"
+PROBES: Final = HERE.parents[1] / "traces" / "capture" / "tracefs" / "probes.txt"
 TRACE: Final = "trace.txt.zst"
 AUX: Final = "aux.tar.zst"
 

@@ -7,10 +7,10 @@ import struct
 from pathlib import Path
 
 from rmapreplay import _native
-from rmapreplay.traces.capture import sideband
-from rmapreplay.traces.capture.probes import probe_table
-from rmapreplay.traces.capture.sideband import Sideband
-from rmapreplay.traces.capture.trace_pipe import TraceText
+from rmapreplay.traces.capture.tracefs import sideband
+from rmapreplay.traces.capture.tracefs.pipe import TraceText
+from rmapreplay.traces.capture.tracefs.probes import probe_table
+from rmapreplay.traces.capture.tracefs.sideband import Sideband
 
 
 def test_the_table_of_probes() -> None:

@@ -18,7 +18,7 @@ import pytest
 from rmapreplay.traces.importers import ImportOptions, import_capture
 
 KERNEL = Path(__file__).parents[1] / "kernel"
-PROBES = Path(__file__).parents[2] / "traces/capture/probes.txt"
+PROBES = Path(__file__).parents[2] / "traces/capture/tracefs/probes.txt"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rmapreplay.traces.capture import perf_formats, perf_script
-from rmapreplay.traces.capture.perf_script import PerfScript
+from rmapreplay.traces.capture.perf import formats as perf_formats
+from rmapreplay.traces.capture.perf import script as perf_script
+from rmapreplay.traces.capture.perf.script import PerfScript
 from rmapreplay.traces.errors import CaptureError
 
 EVENTS = {

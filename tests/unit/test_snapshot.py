@@ -6,12 +6,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from rmapreplay.traces.capture import snapshot_vmas as vmas
-from rmapreplay.traces.capture.snapshot_pages import ANON, ENTRIES, SWAPPED, RawPages, entries
-from rmapreplay.traces.capture.snapshot_proc import Memory, Process
-from rmapreplay.traces.capture.snapshot_sharing import Share, analyse, carried, image_sharing
-from rmapreplay.traces.capture.snapshot_tree import Family, families, reconstruct
-from rmapreplay.traces.capture.snapshot_vmas import Files, Vma
+from rmapreplay.traces.capture.snapshot import vmas
+from rmapreplay.traces.capture.snapshot.pages import ANON, ENTRIES, SWAPPED, RawPages, entries
+from rmapreplay.traces.capture.snapshot.proc import Memory, Process
+from rmapreplay.traces.capture.snapshot.sharing import Share, analyse, carried, image_sharing
+from rmapreplay.traces.capture.snapshot.tree import Family, families, reconstruct
+from rmapreplay.traces.capture.snapshot.vmas import Files, Vma
 
 PAGE = 0x1000
 READ_WRITE = 0x100073

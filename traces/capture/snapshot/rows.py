@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
-from rmapreplay.traces.capture import snapshot_vmas as vmas
-from rmapreplay.traces.capture.snapshot_origins import Origins
-from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma
+from rmapreplay.traces.capture.snapshot import vmas
+from rmapreplay.traces.capture.snapshot.origins import Origins
+from rmapreplay.traces.capture.snapshot.vmas import Layout, Vma
 
 Row = dict[str, Any]
 """Columns of a trace that are not null, without time and task."""

@@ -15,9 +15,9 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Final
 
-from rmapreplay.traces.capture import snapshot_vmas as vmas
-from rmapreplay.traces.capture.snapshot_proc import Image, Memory
-from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma, overlaps, same_object
+from rmapreplay.traces.capture.snapshot import vmas
+from rmapreplay.traces.capture.snapshot.proc import Image, Memory
+from rmapreplay.traces.capture.snapshot.vmas import Layout, Vma, overlaps, same_object
 
 _PAGE: Final = 4096
 HEAP_FLAGS: Final = 0x100073

@@ -8,8 +8,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from rmapreplay.traces.capture import snapshot_vmas as vmas
-from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma
+from rmapreplay.traces.capture.snapshot import vmas
+from rmapreplay.traces.capture.snapshot.vmas import Layout, Vma
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Final
 from rmapreplay import _native
 from rmapreplay.traces.capture import cgroup
 from rmapreplay.traces.capture.backend import Captured, Progress, Settings, Target
-from rmapreplay.traces.capture.probes import Probes, probe_table, probes_allowed
 from rmapreplay.traces.capture.requirements import (
     Requirement,
     lockdown,
@@ -22,9 +21,10 @@ from rmapreplay.traces.capture.requirements import (
     root,
     tracepoints,
 )
-from rmapreplay.traces.capture.sideband import Sideband
-from rmapreplay.traces.capture.trace_pipe import PipeReader, TraceText
-from rmapreplay.traces.capture.tracefs_instance import Instance
+from rmapreplay.traces.capture.tracefs.instance import Instance
+from rmapreplay.traces.capture.tracefs.pipe import PipeReader, TraceText
+from rmapreplay.traces.capture.tracefs.probes import Probes, probe_table, probes_allowed
+from rmapreplay.traces.capture.tracefs.sideband import Sideband
 from rmapreplay.traces.errors import CaptureError
 from rmapreplay.traces.schema import Metadata
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from rmapreplay.traces.capture.snapshot_pages import RawPages, read_pages
+from rmapreplay.traces.capture.snapshot.pages import RawPages, read_pages
 
 _SYS_KCMP: Final = 312
 _KCMP_VM: Final = 1

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from rmapreplay.traces.capture.perf_record import Tracepoint
+from rmapreplay.traces.capture.perf.record import Tracepoint
 from rmapreplay.traces.capture.requirements import Requirement, tracefs, tracepoints
 
 _CACHES: Final = ("anon_vma", "anon_vma_chain", "vm_area_struct")

@@ -13,8 +13,8 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from rmapreplay.traces.capture import snapshot_proc
-from rmapreplay.traces.capture.snapshot_pages import (
+from rmapreplay.traces.capture.snapshot import proc
+from rmapreplay.traces.capture.snapshot.pages import (
     ANON,
     GUARD,
     SWAPPED,
@@ -23,12 +23,12 @@ from rmapreplay.traces.capture.snapshot_pages import (
     RawPages,
     entries,
 )
-from rmapreplay.traces.capture.snapshot_plan import Plan, plan
-from rmapreplay.traces.capture.snapshot_proc import Memory
-from rmapreplay.traces.capture.snapshot_sharing import analyse, image_sharing
-from rmapreplay.traces.capture.snapshot_tree import Family, families
-from rmapreplay.traces.capture.snapshot_vmas import VM_HUGETLB, VM_SHARED, VM_SPECIAL, Files, Layout
-from rmapreplay.traces.capture.snapshot_write import batches
+from rmapreplay.traces.capture.snapshot.plan import Plan, plan
+from rmapreplay.traces.capture.snapshot.proc import Memory
+from rmapreplay.traces.capture.snapshot.sharing import analyse, image_sharing
+from rmapreplay.traces.capture.snapshot.tree import Family, families
+from rmapreplay.traces.capture.snapshot.vmas import VM_HUGETLB, VM_SHARED, VM_SPECIAL, Files, Layout
+from rmapreplay.traces.capture.snapshot.write import batches
 from rmapreplay.traces.schema import Metadata
 
 _UNTRACKED: Final = VM_SHARED | VM_HUGETLB | VM_SPECIAL
@@ -145,7 +145,7 @@ def take(pids: Collection[int]) -> Snapshot:
 
     Raises OSError if /proc does not let itself be read.
     """
-    memories = snapshot_proc.read(pids)
+    memories = proc.read(pids)
     pages = entries([memory.pages for memory in memories])
     for memory in memories:
         memory.pages = RawPages()

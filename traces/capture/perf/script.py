@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from rmapreplay import _native
-from rmapreplay.traces.capture.perf_formats import filter_arguments
+from rmapreplay.traces.capture.perf.formats import filter_arguments
 from rmapreplay.traces.errors import CaptureError
 
 _FILTER: Final = Path(_native.__file__).with_name("_perf_text.so")

@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from rmapreplay.traces.capture.snapshot_plan import DROP, PAGES, READ, SWAP, SWAP_OUT, WRITE, Plan
-from rmapreplay.traces.capture.snapshot_rows import MADV_DONTNEED_LOCKED, PAGE
+from rmapreplay.traces.capture.snapshot.plan import DROP, PAGES, READ, SWAP, SWAP_OUT, WRITE, Plan
+from rmapreplay.traces.capture.snapshot.rows import MADV_DONTNEED_LOCKED, PAGE
 from rmapreplay.traces.schema import FILE_SCHEMA
 
 _BATCH_ROWS: Final = 1 << 16

@@ -13,9 +13,9 @@ from typing import Final
 
 import polars as pl
 
-from rmapreplay.traces.capture.snapshot_pages import ANON, GUARD, SWAPPED, ZERO
-from rmapreplay.traces.capture.snapshot_rows import PAGE, Content
-from rmapreplay.traces.capture.snapshot_tree import Family, Node
+from rmapreplay.traces.capture.snapshot.pages import ANON, GUARD, SWAPPED, ZERO
+from rmapreplay.traces.capture.snapshot.rows import PAGE, Content
+from rmapreplay.traces.capture.snapshot.tree import Family, Node
 
 _TOKEN_BITS: Final = 40
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import polars as pl
 
-from rmapreplay.traces.capture import snapshot_vmas as vmas
-from rmapreplay.traces.capture.snapshot_origins import Origins
-from rmapreplay.traces.capture.snapshot_pages import SWAPPED, ZERO
-from rmapreplay.traces.capture.snapshot_rows import PAGE, Content, Row, change, fault
-from rmapreplay.traces.capture.snapshot_sharing import Pattern, Share, Sharing, carried
-from rmapreplay.traces.capture.snapshot_tree import HEAP_FLAGS, Family, Node, reconstruct
-from rmapreplay.traces.capture.snapshot_vmas import Layout, Vma
+from rmapreplay.traces.capture.snapshot import vmas
+from rmapreplay.traces.capture.snapshot.origins import Origins
+from rmapreplay.traces.capture.snapshot.pages import SWAPPED, ZERO
+from rmapreplay.traces.capture.snapshot.rows import PAGE, Content, Row, change, fault
+from rmapreplay.traces.capture.snapshot.sharing import Pattern, Share, Sharing, carried
+from rmapreplay.traces.capture.snapshot.tree import HEAP_FLAGS, Family, Node, reconstruct
+from rmapreplay.traces.capture.snapshot.vmas import Layout, Vma
 
 _PR_SET_THP_DISABLE, _PR_SET_MEMORY_MERGE = 41, 67
 _CLONE_VM, _CLONE_THREAD = 0x100, 0x10000

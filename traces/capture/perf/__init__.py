@@ -12,9 +12,9 @@ from typing import Final
 from rmapreplay import _native
 from rmapreplay.traces.capture import cgroup
 from rmapreplay.traces.capture.backend import Captured, Progress, Settings, Target
-from rmapreplay.traces.capture.kmem import kmem_events, kmem_requirements
-from rmapreplay.traces.capture.perf_record import PerfRecord, Tracepoint
-from rmapreplay.traces.capture.perf_script import PerfScript
+from rmapreplay.traces.capture.perf.kmem import kmem_events, kmem_requirements
+from rmapreplay.traces.capture.perf.record import PerfRecord, Tracepoint
+from rmapreplay.traces.capture.perf.script import PerfScript
 from rmapreplay.traces.capture.requirements import (
     Requirement,
     lockdown,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from rmapreplay.traces.capture.sideband import Sideband
+from rmapreplay.traces.capture.tracefs.sideband import Sideband
 from rmapreplay.traces.importers.base import CHUNK_BYTES
 
 _READ_BYTES: Final = 1 << 16
