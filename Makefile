@@ -67,6 +67,10 @@ corpus: $(VENV)/installed  ## capture the workloads of traces/workloads, or WORK
 corpus-table: $(VENV)/installed  ## write the tables in docs/corpus.md from the cards in OUT=dir
 	$(BIN)/python docs/corpus_table.py $(or $(OUT),$(BUILD)/corpus)
 
+.PHONY: corpus-bundle
+corpus-bundle: $(VENV)/installed  ## bundle NAMES="a b" of the captures in OUT=dir
+	$(BIN)/python traces/corpus/bundle.py $(or $(OUT),$(BUILD)/corpus) $(or $(NAMES),$(error say which: NAMES="a b"))
+
 .PHONY: corpus-rebuild
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
