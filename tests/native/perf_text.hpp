@@ -74,6 +74,11 @@ inline std::string locked(int ns, int pid, int tid, const std::string& mm = "0xf
         ns, pid, tid,
         "mmap_lock:mmap_lock_acquire_returned: mm=" + mm + " memcg_id=1 write=true success=true");
 }
+inline std::string read_locked(int ns, int pid, int tid, const std::string& mm = "0xff10") {
+    return at(
+        ns, pid, tid,
+        "mmap_lock:mmap_lock_acquire_returned: mm=" + mm + " memcg_id=1 write=false success=true");
+}
 inline std::string exits(int ns, int pid, int tid) {
     return at(ns, pid, tid, "sched:sched_process_exit: comm=a pid=" + std::to_string(tid));
 }

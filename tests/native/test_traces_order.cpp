@@ -108,16 +108,16 @@ TEST_CASE("order: failed calls leave no row where they had locked") {
 }
 
 TEST_CASE(
-    "order: locks for reading, or not got, and of calls that lock again and again tell nothing") {
+    "order: locks not got, or given back, and of calls that lock again and again tell nothing") {
     const auto lock = [](int ns, const std::string& fields) {
         return at(ns, 7, 7, "mmap_lock:mmap_lock_acquire_returned: mm=0xff10 " + fields);
     };
     const Parsed parsed = parse(
-        start() + enter(10, 7, 7, 11, kUnmap) + lock(11, "memcg_id=1 write=false success=true") +
+        start() + enter(10, 7, 7, 11, kUnmap) + lock(11, "memcg_id=1 write=false success=false") +
         lock(12, "memcg_id=1 write=true success=false") +
         at(13, 7, 7, "mmap_lock:mmap_lock_released: mm=0xff10 memcg_id=1 write=true") +
         leave(14, 7, 7, 11, "0") + enter(20, 7, 7, 28, "5000, 200000, 19, 0, 0, 0") +
-        locked(21, 7, 7) + locked(22, 7, 7) + leave(23, 7, 7, 28, "0") +  // MADV_COLLAPSE
+        read_locked(20, 7, 7) + locked(21, 7, 7) + leave(23, 7, 7, 28, "0") +  // MADV_COLLAPSE
         enter(30, 7, 7, 28, "5000, 200000, e, 0, 0, 0") +                 // MADV_HUGEPAGE
         lock(31, "memcg_path=/a write=b write=true success=true") + leave(32, 7, 7, 28, "0") +
         locked(33, 7, 7) + lock(34, "write=true success=true"));
@@ -126,6 +126,54 @@ TEST_CASE(
                              "12000000020 madvise 7/7 addr=0x5000 len=0x200000 advice=25\n"
                              "12000000031 madvise 7/7 addr=0x5000 len=0x200000 advice=14\n");
     CHECK(parsed.stats.dropped.counts().empty());
+}
+
+TEST_CASE("order: advice that locks for reading stands where it first got the lock") {
+    CHECK(rows_of_two(enter(10, 7, 7, 28, "5000, 2000, 4, 0, 0, 0") +  // MADV_DONTNEED
+                      enter(11, 7, 8, 11, kUnmap) + locked(12, 7, 8) + leave(13, 7, 8, 11, "0") +
+                      read_locked(14, 7, 7) + fault(15, 7, 8, "0x9000", "0x6") +
+                      read_locked(16, 7, 7) + leave(17, 7, 7, 28, "0") +
+                      enter(20, 7, 7, 149, "5000, 1000, 0, 0, 0, 0") + locked(21, 7, 7) +
+                      fault(22, 7, 8, "0xa000", "0x6") + read_locked(23, 7, 7) +  // it populates
+                      leave(24, 7, 7, 149, "0")) ==
+          "12000000012 munmap 7/8 addr=0x5000 len=0x1000\n"
+          "12000000014 madvise 7/7 addr=0x5000 len=0x2000 advice=4\n"
+          "12000000015 fault 7/8 addr=0x9000 write=1 source=user present=0\n"
+          "12000000021 mlock 7/7 addr=0x5000 len=0x1000\n"
+          "12000000022 fault 7/8 addr=0xa000 write=1 source=user present=0\n");
+}
+
+// ---- faults ----
+
+TEST_CASE("order: a fault that waited for the lock stands where it got it, others where raised") {
+    const auto faults = [](const std::string& after) {
+        return enter(10, 7, 7, 9, kMap) + fault(11, 7, 8, "0x9000", "0x6") + locked(12, 7, 7) +
+               leave(13, 7, 7, 9, kMapped) + after;
+    };
+    const std::string map = "12000000012 mmap 7/7 addr=0x5000 len=0x1000 flags=0x32 prot=3\n";
+    const auto fault_at = [](const char* when) {
+        return std::string(when) + " fault 7/8 addr=0x9000 write=1 source=user present=0\n";
+    };
+    CHECK(rows_of_two(faults("")) == fault_at("12000000011") + map);
+    CHECK(rows_of_two(faults(read_locked(14, 7, 8))) == map + fault_at("12000000014"));
+    // Locks of others, of another address space, or when the task went on.
+    CHECK(rows_of_two(faults(read_locked(14, 7, 7) + read_locked(15, 7, 8, "0xff20"))) ==
+          fault_at("12000000011") + map);
+    CHECK(rows_of_two(faults(enter(14, 7, 8, 12, "0, 0, 0, 0, 0, 0") + read_locked(15, 7, 8) +
+                             leave(16, 7, 8, 12, "4096"))) ==
+          fault_at("12000000011") + map + "12000000015 brk 7/8 addr=0x1000\n");
+}
+
+TEST_CASE("order: a stack's growth is reported with the fault, wherever that stands") {
+    const Parsed parsed =
+        parse(start() + thread_of(9, 7, 8) + fault(10, 7, 7, "0x7ffe0008", "0x6") +
+              fault(11, 7, 8, "0x9000", "0x6") + read_locked(12, 7, 7) + locked(13, 7, 7) +
+              mmap2(14, 7, 7, "[0x7ffe0000(0x4000) @ 0x7ffe0000 00:00 0 0]: rw-p [stack]"));
+    CHECK(parsed.rows ==
+          kStarted + kThread +
+              "12000000011 fault 7/8 addr=0x9000 write=1 source=user present=0\n"
+              "12000000012 fault 7/7 addr=0x7ffe0000 write=1 source=user present=0\n");
+    CHECK(parsed.mapped == "time=12000000012 pid=7 tid=7 start=0x7ffe0000 end=0x7ffe4000\n");
 }
 
 // ---- fork ----
@@ -150,6 +198,17 @@ TEST_CASE(
     CHECK(rows_of_two(enter(10, 7, 7, 56, "1200011, 0, 0, 0, 0, 0") + enter(11, 7, 8, 11, kUnmap) +
                       new_task(18, 7, 10, "1200000") + leave(21, 7, 8, 11, "0") +
                       leave(22, 7, 7, 56, "10")) == "12000000011" + unmapped + forked);
+}
+
+TEST_CASE("order: of faults during a copy, those that wait for its lock are not in it") {
+    CHECK(rows_of_two(enter(10, 7, 7, 57, "0, 0, 0, 0, 0, 0") + locked(11, 7, 7) +
+                      locked(12, 7, 7, "0xff20") + fault(13, 7, 8, "0x9000", "0x6") +
+                      fault(14, 7, 8, "0xa000", "0x6") + read_locked(15, 7, 8) +
+                      new_task(18, 7, 10, "0") + leave(20, 7, 7, 57, "10")) ==
+          "12000000013 fault 7/8 addr=0x9000 write=1 source=user present=0\n"
+          "12000000015 dup_mmap 7/7\n"
+          "12000000015 fault 7/8 addr=0xa000 write=1 source=user present=0\n"
+          "12000000018 fork 7/7 flags=0x0 child=10 child_tid=10\n");
 }
 
 TEST_CASE("order: a call of another address space does not end a copy") {

@@ -429,8 +429,9 @@ TEST_CASE("perf: damaged text never breaks the parser") {
         mmap2(15, 7, 7, "[0x10000(0x1000) @ 0x10000 00:00 0 0]: r--p //anon") +
         leave(16, 7, 7, 10, "0") + enter(16, 7, 7, 57, "0, 0, 0, 0, 0, 0") + locked(16, 7, 7) +
         locked(16, 7, 7, "0xff20") + enter(16, 8, 8, 11, "0, 1000, 0, 0, 0, 0") +
-        locked(16, 8, 8, "0xff20") + leave(16, 8, 8, 11, "0") + new_task(17, 7, 9, "4100") +
-        exec(18, 9, true) + exit_mmap(24, 8, 8) + exits(25, 8, 8) + exit_mmap(26, 9, 9) +
+        locked(16, 8, 8, "0xff20") + leave(16, 8, 8, 11, "0") + fault(16, 8, 8, "0x5000", "0x6") +
+        read_locked(16, 8, 8, "0xff20") + new_task(17, 7, 9, "4100") + exec(18, 9, true) +
+        exit_mmap(24, 8, 8) + exits(25, 8, 8) + exit_mmap(26, 9, 9) +
         fault(27, 9, 9, "0x1000", "0x6") + exits(28, 9, 9) + exit_mmap(29, 9, 9);
     Damage damage;
     u64 lines = 0;

@@ -43,7 +43,7 @@ class Settings:
 
     Attributes:
         buffer_mb: size of the kernel's buffer per CPU, in MB; a power of two.
-        lock_order: record when mmap_lock is taken for writing.
+        lock_order: record when mmap_lock is taken.
         truth: record the kernel's own allocations too.
         scratch: directory for files of the capture; on the disk that takes the trace.
     """

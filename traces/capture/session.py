@@ -35,7 +35,7 @@ class CaptureOptions:
         backend: one of backend.BACKENDS.
         duration: seconds after which the capture ends; None: when the last process has.
         buffer_mb: size of the kernel's buffer per CPU, in MB; a power of two.
-        lock_order: record when mmap_lock is taken for writing.
+        lock_order: record when mmap_lock is taken.
         truth: record the kernel's own allocations, for `rmapreplay check`.
         keep_raw: keep what the backend recorded beside the trace.
         description: what the workload is, for the record.

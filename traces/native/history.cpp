@@ -158,6 +158,7 @@ void History::fault(i64 time, Task task, u64 addr, u64 error_code, Source source
     }
     thread.fault = timeline_.push(event);
     thread.fault_addr = event.addr;
+    thread.faulting = true;
 }
 
 // ---- what is mapped ----

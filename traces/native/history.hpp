@@ -77,9 +77,10 @@ class History {
     void exec_done(i64 time, Task task, std::string_view filename);
     void task_exit(i64 time, Task task);
     void exit_mmap(i64 time, Task task);
-    // The task got the mmap lock of the address space `mm` (a pointer, never 0) for writing.
-    // Captures need not have this.
+    // The task got the mmap lock of the address space `mm` (a pointer, never 0). Captures need not
+    // have this, nor both.
     void write_locked(i64 time, Task task, u64 mm);
+    void read_locked(i64 time, Task task, u64 mm);
     void finish();
 
     // Whether an event of this process would be used; counts it as dropped if not.
@@ -119,6 +120,7 @@ class History {
         Timeline::Reported reported;  // VMAs that the call made
         Timeline::Place fault = 0;  // the last fault, and where
         u64 fault_addr = 0;
+        bool faulting = false;  // it may still be waiting for the lock
         // exit_mmap() by a task that is not known to have left the address space: rows of its exit
         // and of the exit_mmap, until its next event tells whose end that was.
         Timeline::Place exit = 0;
@@ -153,6 +155,7 @@ class History {
     void leave_mm(i32 pid, Process& process);
     std::optional<i32> take_ended(u64 mm);
     std::optional<i32> guess_ended(u64 mm, std::optional<i32> pid = std::nullopt);
+    void end_copy(AddressSpace& own, i64 time, Task task, u64 mm);
     void copy_done(i64 time, Task task, Thread& thread);
     void copy_failed(Task task, Thread& thread);
     void copy_over(Task task, Thread& thread);

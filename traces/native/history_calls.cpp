@@ -18,8 +18,9 @@ bool never_returns(Sys sys) { return sys == Sys::exit || sys == Sys::exit_group;
 void History::enter(i64 time, Task task, const Call& call) {
     stats_.syscalls.add(syscall_name(call.sys));
     if (!is_exec(call.sys) && !known_or_dropped(task.pid)) return;
-    if (never_returns(call.sys)) return;
     Thread& thread = threads_[task.tid];
+    thread.faulting = false;
+    if (never_returns(call.sys)) return;
     if (thread.in_call) {
         ++stats_.unmatched_enters;
         abandon(task, thread);
@@ -57,7 +58,7 @@ void History::exit(i64 time, Task task, Sys sys, i64 result) {
         return;
     }
     Thread& thread = it->second;
-    thread.in_call = false;
+    thread.in_call = thread.faulting = false;
     if (thread.copy != 0) copy_failed(task, thread);
     if (is_exec(sys)) {
         finish_exec(task, thread, result);

@@ -21,10 +21,7 @@ void History::write_locked(i64 time, Task task, u64 mm) {
         if (exec->committed()) own->mm = mm;
         return;
     }
-    if (own->copier != 0 && own->copier != task.tid && own->mm == mm) {
-        // It could not have been had before the copy was done.
-        threads_[std::exchange(own->copier, 0)].dup_mmap = timeline_.reserve(time);
-    }
+    end_copy(*own, time, task, mm);
     if (!thread.in_call) return;
     if (makes_task(thread.call.sys)) {
         // dup_mmap() locks the parent's, then the child's.
@@ -37,6 +34,34 @@ void History::write_locked(i64 time, Task task, u64 mm) {
         timeline_.cancel(thread.place);
         thread.place = timeline_.reserve(time);
     }
+}
+
+// Most faults need no lock but the VMA's. That which gives a VMA its first anon_vma, and one in a VMA
+// that another task is changing, wait for this one.
+void History::read_locked(i64 time, Task task, u64 mm) {
+    if (!known_or_dropped(task.pid)) return;
+    const auto it = threads_.find(task.tid);
+    AddressSpace* own = processes_[task.pid].mm.get();
+    if (it == threads_.end() || !own || (own->mm != 0 && own->mm != mm)) return;
+    Thread& thread = it->second;
+    end_copy(*own, time, task, mm);
+    if (thread.faulting) {
+        if (const Timeline::Place place = timeline_.postpone(thread.fault, time)) {
+            thread.fault = place;
+        } else {
+            stats_.dropped.add("fault_locked_too_late");
+        }
+    } else if (thread.place != 0 && thread.locked == 0 && locks_mm(thread.call)) {
+        thread.locked = mm;
+        timeline_.cancel(thread.place);
+        thread.place = timeline_.reserve(time);
+    }
+}
+
+// Another task has got the lock that dup_mmap() holds: the copy is done.
+void History::end_copy(AddressSpace& own, i64 time, Task task, u64 mm) {
+    if (own.copier == 0 || own.copier == task.tid || own.mm != mm) return;
+    threads_[std::exchange(own.copier, 0)].dup_mmap = timeline_.reserve(time);
 }
 
 // The copy was done when somebody else got the lock, or else just now.

@@ -239,9 +239,10 @@ bool PerfParser::mmap_lock(const PerfLine& line) {
     if (!scan.skip("mm=") || !scan.hex(mm)) return false;
     const std::size_t at = line.body.rfind(" write=");
     if (at == std::string_view::npos) return false;
-    if (mm != 0 && line.body.substr(at) == " write=true success=true") {
-        history_.write_locked(line.time, line.task, mm);
-    }
+    const std::string_view how = line.body.substr(at);
+    if (mm == 0) return false;
+    if (how == " write=true success=true") history_.write_locked(line.time, line.task, mm);
+    if (how == " write=false success=true") history_.read_locked(line.time, line.task, mm);
     return true;
 }
 

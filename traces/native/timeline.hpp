@@ -64,6 +64,18 @@ class Timeline {
         queue_[place - first_].reported.push_back(vma);
         return true;
     }
+    // The row at `place` belongs behind all that came since, at `time`. Where it is then; 0: it has
+    // left.
+    Place postpone(Place place, i64 time) {
+        if (place < first_) return 0;
+        if (place == first_ + queue_.size() - 1) return place;
+        Row& row = queue_[place - first_];
+        Event event = row.event;
+        Reported reported = std::move(row.reported);
+        row.state = State::cancelled;
+        event.time = time;
+        return push(event, std::move(reported));
+    }
     // Gives up every open place: nothing more is coming.
     void finish() {
         linger_ = 0;

@@ -168,8 +168,11 @@ bool TracepointsParser::locked(const TracefsLine& line, Task task) {
     Scan scan(line.body);
     u64 mm = 0;
     if (!scan.skip(" mm=") || !scan.hex(mm)) return false;
-    if (mm != 0 && line.body.ends_with(" write=true success=true")) {
+    if (mm == 0) return false;
+    if (line.body.ends_with(" write=true success=true")) {
         history_.write_locked(line.time, task, mm);
+    } else if (line.body.ends_with(" write=false success=true")) {
+        history_.read_locked(line.time, task, mm);
     }
     return true;
 }

@@ -39,7 +39,7 @@ _EVENTS: Final = {
 }
 """Tracepoints, and what of them is recorded."""
 
-_LOCK_ORDER: Final = {"mmap_lock:mmap_lock_acquire_returned": "write == 1 && success == 1"}
+_LOCK_ORDER: Final = {"mmap_lock:mmap_lock_acquire_returned": "success == 1"}
 _RCU_SECONDS: Final = 0.2
 
 

@@ -38,7 +38,7 @@ _POINTS: Final = {
 }
 """Tracepoints where there are no probes, and what of them is recorded."""
 
-_LOCK_ORDER: Final = {"mmap_lock/mmap_lock_acquire_returned": "write == 1 && success == 1"}
+_LOCK_ORDER: Final = {"mmap_lock/mmap_lock_acquire_returned": "success == 1"}
 _PREPARE_EXEC: Final = "sched/sched_prepare_exec"  # since Linux 6.10
 _RAW: Final = ("raw_syscalls/sys_enter", "raw_syscalls/sys_exit")
 _COUNT_SECONDS: Final = 0.25
