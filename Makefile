@@ -29,7 +29,7 @@ demo: $(VENV)/installed  ## replay a bundled trace under anon_vma and cow, and p
 test: lint native-test pytest  ## lint, native tests under ASan and UBSan, and the Python suite
 
 .PHONY: pytest
-pytest: $(VENV)/dev-tools $(VENV)/installed
+pytest: $(VENV)/dev-tools $(VENV)/installed capture-tools
 	$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: lint
@@ -60,7 +60,7 @@ fuzz: native-test $(VENV)/dev-tools $(VENV)/installed  ## many more random trace
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/property
 
 .PHONY: corpus
-corpus: $(VENV)/installed  ## capture the workloads of traces/workloads, or WORKLOADS="a b", into OUT=dir; ROUNDS=n to time
+corpus: $(VENV)/installed capture-tools  ## capture the workloads of traces/workloads, or WORKLOADS="a b", into OUT=dir; ROUNDS=n to time
 	$(BIN)/python traces/corpus/collect.py $(or $(OUT),$(BUILD)/corpus) $(WORKLOADS) --rounds $(or $(ROUNDS),1)
 
 .PHONY: corpus-table
@@ -111,14 +111,21 @@ KERNEL_TRUTH = $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MO
 KERNEL_CAPTURE = $(if $(KERNEL),--kernel $(KERNEL)) $(if $(MODULES),--modules $(MODULES)) \
                  $(if $(SUITE),--suite $(SUITE)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
-# What Debian packages the machine lacks, where it can be installed; else the driver says what is
-# missing.
+# What Debian packages the machine lacks, where they can be installed; else what needs them says so.
+# $(call debian,COMMANDS,PACKAGES)
+debian = @for command in $(1); do command -v $$command >/dev/null || missing=yes; done; \
+  [ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+  { echo "installing $(2)"; \
+    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $(2); } >/dev/null 2>&1 || \
+    echo "$(2) could not be installed"; }
+
 .PHONY: kernel-tools
 kernel-tools:
-	@command -v qemu-system-x86_64 >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	{ echo "installing qemu-system-x86"; \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends qemu-system-x86; } \
-	  >/dev/null 2>&1 || echo "qemu-system-x86 could not be installed"; }
+	$(call debian,qemu-system-x86_64,qemu-system-x86)
+
+.PHONY: capture-tools
+capture-tools:
+	$(call debian,perf strace,linux-perf strace)
 
 .PHONY: clean
 clean:  ## remove everything that was built

@@ -161,6 +161,49 @@ def test_static_program(capture: Any, compiled: Any, tmp_path: Path, replayed: A
     assert sum(replayed()["anomalies"].values()) == 0
 
 
+def test_32_bit_program(capture: Any, compiled: Any, tmp_path: Path, replayed: Any) -> None:
+    """Its system calls have other numbers. The shell that starts it and ls are 64-bit."""
+    program = compiled(
+        """
+        static long call(long n, long a, long b, long c, long d, long e) {
+            long result;
+            // The sixth argument is 0.
+            __asm__ volatile("push %%ebp; xor %%ebp, %%ebp; int $0x80; pop %%ebp" : "=a"(result)
+                             : "a"(n), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+            return result;
+        }
+        void _start(void) {
+            volatile char *place = (char *)call(192, 0, 64 << 12, 3, 0x22, -1);
+            for (int i = 0; i < 64; i += 2) place[i << 12] = 1;
+            call(91, (long)place, 16 << 12, 0, 0, 0);
+            call(125, (long)place + (32 << 12), 8 << 12, 1, 0, 0);
+            if (call(2, 0, 0, 0, 0, 0) == 0) place[40 << 12] = 2;
+            call(252, 0, 0, 0, 0, 0);
+        }
+        """,
+        *("-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pie"),
+    )
+    done = capture("bash", "-c", f"{program}; ls / >/dev/null; exit 0")
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path / "x.parquet")
+    mmap = found.filter((pl.col("op") == "mmap") & (pl.col("len") == 64 << 12)).to_dicts()
+    assert [row["flags"] for row in mmap] == [0x22]
+    start, pid = mmap[0]["addr"], mmap[0]["pid"]
+    assert start < 1 << 32
+    inside = pl.col("addr").is_between(start, start + (64 << 12), closed="left")
+    faults = found.filter((pl.col("op") == "fault") & inside & (pl.col("pid") == pid))
+    assert [(addr - start) >> 12 for addr in faults["addr"]] == list(range(0, 64, 2))
+    calls = found.filter(pl.col("op").is_in(["munmap", "mprotect"]) & inside)
+    assert calls.select("op", "addr", "len").rows() == [
+        ("munmap", start, 16 << 12),
+        ("mprotect", start + (32 << 12), 8 << 12),
+    ]
+    child = found.filter((pl.col("op") == "fork") & (pl.col("pid") == pid))["child"].to_list()
+    copied = found.filter((pl.col("op") == "fault") & inside & pl.col("pid").is_in(child))
+    assert [(addr - start) >> 12 for addr in copied["addr"]] == [40]
+    assert sum(replayed()["anomalies"].values()) == 0
+
+
 def test_from_python(perf: None, tmp_path: Path) -> None:
     out = tmp_path / "ls.parquet"
     metadata = rr.capture(["ls", "/"], out)
