@@ -164,10 +164,18 @@ TEST_CASE("order: a fault that waited for the lock stands where it got it, other
           fault_at("12000000011") + map + "12000000015 brk 7/8 addr=0x1000\n");
 }
 
+TEST_CASE("order: a fault that locks again, when what it waited for was read, stands there") {
+    CHECK(rows_of_two(fault(10, 7, 8, "0x9000", "0x6") + read_locked(11, 7, 8) +
+                      fault(20, 7, 7, "0xa000", "0x6") + read_locked(9'000'000, 7, 8)) ==
+          "12000000020 fault 7/7 addr=0xa000 write=1 source=user present=0\n"
+          "12009000000 fault 7/8 addr=0x9000 write=1 source=user present=0\n");
+}
+
 TEST_CASE("order: a stack's growth is reported with the fault, wherever that stands") {
     const Parsed parsed =
         parse(start() + thread_of(9, 7, 8) + fault(10, 7, 7, "0x7ffe0008", "0x6") +
-              fault(11, 7, 8, "0x9000", "0x6") + read_locked(12, 7, 7) + locked(13, 7, 7) +
+              fault(11, 7, 8, "0x9000", "0x6") + locked(11, 7, 8) + read_locked(12, 7, 7) +
+              locked(13, 7, 7) +
               mmap2(14, 7, 7, "[0x7ffe0000(0x4000) @ 0x7ffe0000 00:00 0 0]: rw-p [stack]"));
     CHECK(parsed.rows ==
           kStarted + kThread +
@@ -209,6 +217,18 @@ TEST_CASE("order: of faults during a copy, those that wait for its lock are not 
           "12000000015 dup_mmap 7/7\n"
           "12000000015 fault 7/8 addr=0xa000 write=1 source=user present=0\n"
           "12000000018 fork 7/7 flags=0x0 child=10 child_tid=10\n");
+}
+
+TEST_CASE(
+    "order: a fault that waits for a copy's lock comes after it, also if the fork was there "
+    "first") {
+    CHECK(rows_of_two(enter(10, 7, 7, 57, "0, 0, 0, 0, 0, 0") + locked(11, 7, 7) +
+                      locked(12, 7, 7, "0xff20") + fault(13, 7, 8, "0x9000", "0x6") +
+                      new_task(18, 7, 10, "0") + read_locked(19, 7, 8) +
+                      leave(20, 7, 7, 57, "10")) ==
+          "12000000018 dup_mmap 7/7\n"
+          "12000000018 fork 7/7 flags=0x0 child=10 child_tid=10\n"
+          "12000000019 fault 7/8 addr=0x9000 write=1 source=user present=0\n");
 }
 
 TEST_CASE("order: a call of another address space does not end a copy") {
