@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "replay/native/bind_models.hpp"
 #include "replay/native/bind_replay.hpp"
 #include "replay/native/event_batch.hpp"
 #include "rmap_models/native/invariant.hpp"
@@ -16,15 +17,6 @@ using namespace nb::literals;
 
 namespace rmapreplay {
 namespace {
-
-const ModelEntry& model_entry(const std::string& name) {
-    if (const ModelEntry* entry = find_model(name)) return *entry;
-    std::string known;
-    for (const ModelEntry& entry : models()) {
-        known += (known.empty() ? "" : ", ") + std::string(entry.info->name);
-    }
-    throw std::invalid_argument("no model named " + name + " (there are " + known + ")");
-}
 
 template <class Enum>
 Enum choice(std::string_view what, std::string_view text,
@@ -72,30 +64,14 @@ nb::dict anomalies(const Totals& totals) {
     return result;
 }
 
-nb::dict describe(const ModelInfo& info) {
-    nb::list params;
-    for (const Param& param : info.params) {
-        params.append(dict_of("name", str(param.name), "values", str(param.values), "initial",
-                              str(param.initial), "doc", str(param.doc)));
-    }
-    nb::dict objects;
-    for (const ObjectKind& kind : object_kinds(info)) objects[str(kind.name)] = kind.bytes;
-    nb::list walk_counters;
-    for (std::string_view name : info.walk_counters) walk_counters.append(str(name));
-    nb::list op_counters;
-    for (std::string_view name : info.op_counters) op_counters.append(str(name));
-    return dict_of("name", str(info.name), "doc", str(info.doc), "params", params, "objects",
-                   objects, "walk_counters", walk_counters, "op_counters", op_counters);
-}
-
 }  // namespace
 
-Replay::Replay(const std::string& model, const std::string& label,
+Replay::Replay(nb::object model, const std::string& label,
                const std::map<std::string, std::string>& params, const std::string& kernel,
                const std::string& thp, bool use_zero_page, u64 stack_limit,
                const std::string& teardown, bool orders, u64 rows, const std::string& walks,
                bool visits, nb::object sink)
-    : entry_(model_entry(model)), sink_(std::move(sink)) {
+    : source_(std::move(model)), entry_(model_entry(source_)), sink_(std::move(sink)) {
     ModelParams given{parse_kernel(kernel), {params.begin(), params.end()}};
     model_ = entry_.make(given, costs_);
     ResultTables::Sink on_table;
@@ -203,7 +179,7 @@ nb::dict Replay::operations() const {
             freed[str(kinds[i].name)] = costs.freed[i];
         }
         for (std::size_t i = 0; i < entry_.info->op_counters.size(); ++i) {
-            counters[str(entry_.info->op_counters[i])] = costs.counters[i];
+            counters[str(entry_.info->op_counters[i].name)] = costs.counters[i];
         }
         result[str(kOpNames[op])] = dict_of("calls", costs.calls, "allocated", allocated, "freed",
                                             freed, "counters", counters);
@@ -218,10 +194,9 @@ void bind_replay(nb::module_& m) {
     nb::exception<BrokenInvariant>(m, "BrokenInvariant", PyExc_RuntimeError);
     nb::class_<Replay> replay(m, "Replay", "One replay of one trace under one model.");
     replay
-        .def(nb::init<const std::string&, const std::string&,
-                      const std::map<std::string, std::string>&, const std::string&,
-                      const std::string&, bool, u64, const std::string&, bool, u64,
-                      const std::string&, bool, nb::object>(),
+        .def(nb::init<nb::object, const std::string&, const std::map<std::string, std::string>&,
+                      const std::string&, const std::string&, bool, u64, const std::string&, bool,
+                      u64, const std::string&, bool, nb::object>(),
              nb::kw_only(), "model"_a, "label"_a, "params"_a, "kernel"_a, "thp"_a,
              "use_zero_page"_a, "stack_limit"_a, "teardown"_a = "at_exit", "orders"_a = false,
              "rows"_a, "walks"_a, "visits"_a, "sink"_a = nb::none())
@@ -234,14 +209,6 @@ void bind_replay(nb::module_& m) {
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
     bind_state(replay);
-    m.def(
-        "models",
-        [] {
-            nb::list result;
-            for (const ModelEntry& entry : models()) result.append(describe(*entry.info));
-            return result;
-        },
-        "Static descriptions of the models: name, doc, params, objects (bytes), counters.");
     m.def(
         "check_walk_policy",
         [](const std::string& text) { static_cast<void>(parse_walk_policy(text)); }, "text"_a,

@@ -33,7 +33,8 @@ nanobind::dict dict_of(const char* key, Value&& value, Rest&&... rest) {
 // on.
 class Replay {
   public:
-    Replay(const std::string& model, const std::string& label,
+    // `model` is what model_entry() (bind_models.hpp) takes.
+    Replay(nanobind::object model, const std::string& label,
            const std::map<std::string, std::string>& params, const std::string& kernel,
            const std::string& thp, bool use_zero_page, u64 stack_limit, const std::string& teardown,
            bool orders, u64 rows, const std::string& walks, bool visits, nanobind::object sink);
@@ -41,6 +42,7 @@ class Replay {
     void feed(nanobind::handle events);
     void finish();
     u64 row() const { return row_; }
+    Machine& machine() { return *machine_; }
     nanobind::dict summary() const;
 
     // ---- bind_state.cpp: what lives after the rows fed so far ----
@@ -72,7 +74,8 @@ class Replay {
     nanobind::dict objects() const;
     nanobind::dict operations() const;
 
-    const ModelEntry& entry_;
+    nanobind::object source_;  // of the entry, whose info may live there
+    ModelEntry entry_;
     nanobind::object sink_;
     u64 row_ = 0;
     std::vector<Watch> watches_;  // by row

@@ -196,6 +196,9 @@ void bind_state(nb::class_<Replay>& replay) {
         .def("validate", &Replay::validate,
              "Recounts the machine and its model. Raises BrokenInvariant that names the first "
              "invariant found broken.")
+        .def(
+            "record_every_page", [](Replay& self) { self.machine().record_every_page(); },
+            "Before the first event: gives each page a folio record. Changes no result.")
         .def("verify_every", &Replay::verify_every, "events"_a,
              "validate() after each so many events from here on, and at the end; 0: no more.")
         .def("walk_all", &Replay::walk_all, "kind"_a,

@@ -21,6 +21,7 @@ void Machine::State::new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf
     model.folios_homed(home, 1);
     ++mm.anon_ptes;
     ++anon_ptes;
+    if (every_page) mapped(mm, addr & ~(kPmdSize - 1), leaf.huge);
 }
 
 // alloc_anon_folio(): a folio of 2^order pages, naturally aligned, mapped by entries of its own. It
@@ -46,6 +47,8 @@ bool Machine::State::new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLe
     model.folios_homed(home, 1);
     mm.anon_ptes += u64{1} << order;
     anon_ptes += u64{1} << order;
+    if (every_page)
+        for (u64 at = base; at < base + size; at += kPageSize) mapped(mm, at, pte);
     return true;
 }
 
@@ -81,28 +84,31 @@ bool Machine::State::mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte) {
 
 // ---- unmapping and splitting ----
 
-void Machine::State::zap_huge(AddressSpace& mm, PteLeaf& leaf) {
-    if (is_folio(leaf.huge)) put_mapping(mm, leaf.huge);
+void Machine::State::zap_huge(AddressSpace& mm, PteLeaf& leaf, u64 base) {
+    if (is_folio(leaf.huge)) put_mapping(mm, base, leaf.huge);
     leaf.huge = kNone;
 }
 
-// __split_huge_pmd(): the same folio, mapped by 512 entries.
-void Machine::State::split_huge_pmd(AddressSpace& mm, PteLeaf& leaf) {
+// __split_huge_pmd(): the same folio, mapped by 512 entries. `addr` is any in the leaf.
+void Machine::State::split_huge_pmd(AddressSpace& mm, PteLeaf& leaf, u64 addr) {
     const Pte pte = leaf.huge;
     leaf.huge = kNone;
     for (unsigned page = 0; page < kLeafPages; ++page) PageTable::set(store, leaf, page, pte);
-    if (is_folio(pte)) {
-        folio(pte).mapcount += kLeafPages - 1;
-        mm.anon_ptes += kLeafPages - 1;
-        anon_ptes += kLeafPages - 1;
-    }
+    if (!is_folio(pte)) return;
+    folio(pte).mapcount += kLeafPages - 1;
+    mm.anon_ptes += kLeafPages - 1;
+    anon_ptes += kLeafPages - 1;
+    if (!every_page) return;
+    const u64 base = addr & ~(kPmdSize - 1);
+    unmapped(mm, base, pte);
+    for (u64 at = base; at < base + kPmdSize; at += kPageSize) mapped(mm, at, pte);
 }
 
 // vma_adjust_trans_huge()
 void Machine::State::split_huge_at(AddressSpace& mm, u64 addr) {
     if (facts.thp == ThpMode::never || addr % kPmdSize == 0) return;
     PteLeaf* leaf = mm.pages.leaf(store, addr);
-    if (leaf && leaf->huge) split_huge_pmd(mm, *leaf);
+    if (leaf && leaf->huge) split_huge_pmd(mm, *leaf, addr);
 }
 
 // __folio_split(): parts of 2^order pages, each at home where the whole was and as exclusive. Parts
@@ -111,9 +117,11 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
     const Folio whole = folio(pte);
     const u64 end = whole.index + (u64{1} << whole.order);
     std::vector<Pte> parts(std::size_t{1} << (whole.order - order), kNone);
-    const auto map_part = [&](const Vma& vma, PteLeaf& leaf, u64 index) {
-        const unsigned page = PageTable::page_of(vma.address_of(index));
-        if (!order && whole.exclusive && model.home(vma) == whole.home) {
+    const auto map_part = [&](const AddressSpace& mm, const Vma& vma, PteLeaf& leaf, u64 index) {
+        const u64 addr = vma.address_of(index);
+        const unsigned page = PageTable::page_of(addr);
+        if (every_page) unmapped(mm, addr, pte);
+        if (!every_page && !order && whole.exclusive && model.home(vma) == whole.home) {
             PageTable::set(store, leaf, page, kPrivate);
             ++private_pages;
             model.folios_homed(whole.home, 1);
@@ -121,12 +129,14 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
         }
         const u64 n = (index - whole.index) >> order;
         if (!parts[n]) {
-            parts[n] = folios.make(whole.index + (n << order), order, 0, whole.home);
+            const Home home = needs.pages ? model.home(vma) : whole.home;
+            parts[n] = folios.make(whole.index + (n << order), order, 0, home);
             folio(parts[n]).exclusive = whole.exclusive;
-            model.folios_homed(whole.home, 1);
+            model.folios_homed(home, 1);
         }
         PageTable::set(store, leaf, page, parts[n]);
         ++folio(parts[n]).mapcount;
+        if (every_page) mapped(mm, addr, parts[n]);
     };
     for (const auto& mm : mms)
         for (std::size_t i = 0; i < mm->vmas.size(); ++i) {
@@ -138,12 +148,12 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
                 const u64 addr = vma.address_of(index);
                 PteLeaf* leaf = mm->pages.leaf(store, addr);
                 if (!leaf) continue;
-                if (leaf->huge == pte) split_huge_pmd(*mm, *leaf);
+                if (leaf->huge == pte) split_huge_pmd(*mm, *leaf, addr);
                 if (PageTable::entry(store, *leaf, PageTable::page_of(addr)) == pte)
-                    map_part(vma, *leaf, index);
+                    map_part(*mm, vma, *leaf, index);
             }
         }
-    model.folios_unhomed(whole.home, 1);
+    model.folios_unhomed(folio(pte).home, 1);
     folios.free(pte);
 }
 

@@ -36,8 +36,10 @@ Machine::State::State(RmapModel& model_, Costs& costs_, const TraceFacts& facts_
       facts(facts_),
       policy(walks),
       recorder(recorder_),
+      needs(model_.info().needs),
+      every_page(needs.pages),
       // v7.3 gave every VMA an anonymous offset of its own; before, the file's was used.
-      anon_pgoff_apart(facts_.kernel >= Kernel::v7_3) {
+      anon_pgoff_apart(facts_.kernel >= Kernel::v7_3 || needs.index_is_address) {
     costs.op = &operations[static_cast<std::size_t>(Op::fault)];
     memory_period = facts.rows ? std::max<u64>(1, facts.rows / 256) : 4096;
     next_memory = memory_period;
@@ -221,6 +223,7 @@ Machine::Machine(RmapModel& model, Costs& costs, const TraceFacts& facts, const 
 Machine::~Machine() = default;
 
 void Machine::record_visits(bool on) { state_->visits_recorded = on; }
+void Machine::record_every_page() { state_->every_page = true; }
 void Machine::verify_every(u64 events) {
     State& s = *state_;
     s.verify_period = events;

@@ -75,6 +75,7 @@ struct Totals {
     u64 verified = 0;  // times that every invariant was recounted (verify_every())
     std::array<u64, static_cast<std::size_t>(Anomaly::count)> anomalies{};
     std::array<u64, static_cast<std::size_t>(Anomaly::count)> first_anomaly{};  // row, if any
+    bool operator==(const Totals&) const = default;
 };
 
 // One page of an mm that maps an anonymous folio. Folios have no name of their own: one is called
@@ -96,6 +97,9 @@ class Machine {
     Machine& operator=(const Machine&) = delete;
 
     void record_visits(bool on);  // also report every VisitRecord
+    // Before the first event: each anonymous page has a folio record of its own. Changes no result;
+    // costs time and memory. Always so for a model with Needs::pages.
+    void record_every_page();
     void verify_every(u64 events);  // validate() after each so many, and at the end; 0: never
     void apply(const Event& event);  // rows in order
     void finish();  // after the last row: end-of-trace walks and memory

@@ -5,11 +5,13 @@
 #include "traces/native/bind_arrow.hpp"
 
 void bind_traces(nanobind::module_& m);
+void bind_models(nanobind::module_& m);
 void bind_replay(nanobind::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "The native core of rmapreplay; use the Python packages instead.";
     rmapreplay::bind_arrow(m);
     bind_traces(m);
+    bind_models(m);
     bind_replay(m);
 }

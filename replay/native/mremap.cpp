@@ -20,7 +20,7 @@ Vma* Machine::State::copy_vma(AddressSpace& mm, Vma*& vma, u64 old_addr, u64 add
     vmg.start = addr;
     vmg.end = addr + len;
     bool can_self_merge = false;
-    if (!vma->anon_vma) {
+    if (!vma->anon_vma || needs.index_is_address) {
         if (anon_pgoff_apart || !vma->file) vmg.anon_pgoff = addr >> kPageShift;
         if (!vma->file) {
             vmg.pgoff = vmg.anon_pgoff;
@@ -51,14 +51,47 @@ Vma* Machine::State::copy_vma(AddressSpace& mm, Vma*& vma, u64 old_addr, u64 add
     return copy;
 }
 
+// An entry is taken along to another address. Returns what it is there.
+Pte Machine::State::move_entry(AddressSpace& mm, u64 from, u64 to, Pte pte) {
+    if (needs.index_is_address && is_swap(pte) && pte != kSwapPrivate) {
+        put_swap_entry(pte);
+        model.page_copied_for_move(mm, to);
+        return kSwapPrivate;
+    }
+    if (!is_folio(pte)) return pte;
+    if (needs.index_is_address) {
+        Folio& f = folio(pte);
+        const bool whole = f.order == 0 || mm.pages.leaf(store, from)->huge;
+        if (!whole || f.mapcount > 1 || f.swapped) {
+            put_mapping(mm, from, pte);
+            model.page_copied_for_move(mm, to);
+            PteLeaf& leaf = *mm.pages.make_leaf(store, to);
+            new_private_page(mm, *mm.vmas.lookup(to), to, leaf);
+            return PageTable::entry(store, leaf, PageTable::page_of(to));
+        }
+        f.index = (to >> kPageShift) & ((u64{1} << 44) - 1);
+    }
+    if (every_page) {
+        unmapped(mm, from, pte);
+        mapped(mm, to, pte);
+    }
+    return pte;
+}
+
 void Machine::State::move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_addr, u64 len) {
     const u64 old_end = old_addr + len;
     const bool pmd_aligned = (old_addr - new_addr) % kPmdSize == 0;
     if (!pmd_aligned) {
         for (u64 at = old_addr; at < old_end; at = (at | (kPmdSize - 1)) + 1)
             if (PteLeaf* leaf = mm.pages.leaf(store, at); leaf && leaf->huge)
-                split_huge_pmd(mm, *leaf);
+                split_huge_pmd(mm, *leaf, at);
     } else {
+        if (needs.index_is_address)
+            mm.pages.for_each_leaf(store, old_addr, old_end,
+                                   [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+                                       if (is_folio(leaf.huge) && folio(leaf.huge).mapcount > 1)
+                                           split_huge_pmd(mm, leaf, base);
+                                   });
         split_huge_at(mm, old_addr);
         split_huge_at(mm, old_end);
     }
@@ -71,16 +104,20 @@ void Machine::State::move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_ad
         if (from && from->moving) {
             from->moving = false;
             if (from->huge) {
-                mm.pages.make_leaf(store, new_addr + (at - old_addr))->huge = from->huge;
+                const u64 to = new_addr + (at - old_addr);
+                PteLeaf* const there = mm.pages.make_leaf(store, to);
+                there->huge = move_entry(mm, at, to, from->huge);
                 from->huge = kNone;
             } else {
                 const u64 base = at & ~(kPmdSize - 1);
                 const unsigned first = PageTable::page_of(at);
                 const unsigned last = first + static_cast<unsigned>((leaf_end - at) >> kPageShift);
                 PageTable::for_each_page(store, *from, first, last, [&](unsigned page, Pte& pte) {
-                    const u64 to = base + u64{page} * kPageSize - old_addr + new_addr;
+                    const u64 at_page = base + u64{page} * kPageSize;
+                    const u64 to = at_page - old_addr + new_addr;
+                    const Pte moved = move_entry(mm, at_page, to, pte);
                     PageTable::set(store, *mm.pages.make_leaf(store, to), PageTable::page_of(to),
-                                   pte);
+                                   moved);
                     PageTable::clear(*from, page);
                 });
             }

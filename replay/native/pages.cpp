@@ -22,7 +22,7 @@ void Machine::State::fault(AddressSpace& mm, const Event& e) {
         const unsigned page = PageTable::page_of(e.addr), g = page / kGroupPages;
         if (leaf && !leaf->huge && leaf->group[g] != kNoGroup &&
             !(leaf->present[g] >> (page % kGroupPages) & 1)) {
-            new_private_page(mm, *vma, *leaf, page);
+            new_private_page(mm, *vma, page_down(e.addr), *leaf);
             return;
         }
     }
@@ -94,14 +94,13 @@ void Machine::State::handle_fault(AddressSpace& mm, Vma& vma, u64 addr, bool wri
 
 void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
                                   unsigned order) {
-    const unsigned page = PageTable::page_of(addr);
     if (leaf.huge == kZero) {  // do_huge_zero_wp_pmd(): a huge folio takes its place
         anon_vma_prepare(vma);
         if (order >= kPmdOrder && thp_eligible(mm, vma, addr)) {
             new_huge_page(mm, vma, addr, leaf);
             return;
         }
-        split_huge_pmd(mm, leaf);
+        split_huge_pmd(mm, leaf, addr);
     } else if (leaf.huge) {  // do_huge_pmd_wp_page()
         Folio& f = folio(leaf.huge);
         if (f.exclusive) {
@@ -110,15 +109,10 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
         }
         if (f.mapcount == 1) {
             const Home home = model.home(vma);
-            if (f.home != home) {
-                model.folios_unhomed(f.home, 1);
-                model.folios_homed(home, 1);
-                f.home = home;
-            }
-            f.exclusive = 1;
+            move_anon_rmap(f, home);
             return;
         }
-        split_huge_pmd(mm, leaf);
+        split_huge_pmd(mm, leaf, addr);
     }
     const Pte pte = mm.pages.get(store, addr);
     switch (pte) {
@@ -128,8 +122,8 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
         case kZero:
             anon_vma_prepare(vma);
             if (order && order != kAnyOrder && new_large_folio(mm, vma, addr, leaf, order)) return;
-            if (pte == kZero) PageTable::clear(leaf, page);
-            new_private_page(mm, vma, leaf, page);
+            if (pte == kZero) PageTable::clear(leaf, PageTable::page_of(addr));
+            new_private_page(mm, vma, addr, leaf);
             return;
         case kGuard: anomaly(Anomaly::fault_access_denied); return;
         case kPrivate:
@@ -152,24 +146,53 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
     } else if (f.exclusive) {
         return;
     } else if (f.mapcount == 1 && !f.swapped) {
-        // folio_move_anon_rmap(): from here on the entry alone says all there is to know.
-        model.folios_unhomed(f.home, 1);
+        move_anon_rmap(f, model.home(vma));
+        if (every_page) return;
+        // From here on the entry alone says all there is to know.
         folios.free(pte);
-        --mm.anon_ptes;
-        --anon_ptes;
-        new_private_page(mm, vma, leaf, page);
+        PageTable::set(store, leaf, PageTable::page_of(addr), kPrivate);
+        ++private_pages;
         return;
     }
-    put_mapping(mm, pte);
-    new_private_page(mm, vma, leaf, page);
+    put_mapping(mm, addr, pte);
+    new_private_page(mm, vma, addr, leaf);
 }
 
-void Machine::State::new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page) {
-    PageTable::set(store, leaf, page, kPrivate);
-    ++private_pages;
+// folio_move_anon_rmap()
+void Machine::State::move_anon_rmap(Folio& f, Home home) {
+    f.exclusive = 1;
+    if (needs.pages || f.home == home) return;
+    model.folios_unhomed(f.home, 1);
+    model.folios_homed(home, 1);
+    f.home = home;
+}
+
+void Machine::State::new_private_page(AddressSpace& mm, const Vma& vma, u64 addr, PteLeaf& leaf) {
+    const unsigned page = PageTable::page_of(addr);
+    const Home home = model.home(vma);
     ++mm.anon_ptes;
     ++anon_ptes;
-    model.folios_homed(model.home(vma), 1);
+    model.folios_homed(home, 1);
+    if (!every_page) {
+        PageTable::set(store, leaf, page, kPrivate);
+        ++private_pages;
+        return;
+    }
+    const Pte pte = folios.make(vma.index_at(addr), 0, 1, home);
+    folio(pte).exclusive = 1;
+    PageTable::set(store, leaf, page, pte);
+    mapped(mm, addr, pte);
+}
+
+// ---- entries ----
+
+// An entry has come to map a folio, or no longer does, for those who need to know of each.
+void Machine::State::mapped(const AddressSpace& mm, u64 addr, Pte pte) {
+    if (needs.pages) model.page_add_rmap(folio(pte).home, mm, addr);
+}
+
+void Machine::State::unmapped(const AddressSpace& mm, u64 addr, Pte pte) {
+    if (needs.pages) model.page_remove_rmap(folio(pte).home, mm, addr);
 }
 
 // ---- populate ----
@@ -206,8 +229,9 @@ void Machine::State::populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end
 
 // ---- zap ----
 
-void Machine::State::put_mapping(AddressSpace& mm, Pte pte) {
+void Machine::State::put_mapping(AddressSpace& mm, u64 addr, Pte pte) {
     Folio& f = folio(pte);
+    if (every_page) unmapped(mm, addr, pte);
     --mm.anon_ptes;
     --anon_ptes;
     if (--f.mapcount == 0) free_unused(pte);
@@ -225,20 +249,20 @@ void Machine::State::free_unused(Pte pte) {
 void Machine::State::zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards) {
     u64 private_zapped = 0;
     mm.pages.for_each_leaf(
-        store, start, end, [&](PteLeaf& leaf, u64, unsigned first, unsigned last) {
+        store, start, end, [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
             if (leaf.huge) {
                 if (first == 0 && last == kLeafPages) {
-                    zap_huge(mm, leaf);
+                    zap_huge(mm, leaf, base);
                     return;
                 }
-                split_huge_pmd(mm, leaf);
+                split_huge_pmd(mm, leaf, base);
             }
             PageTable::for_each_page(store, leaf, first, last, [&](unsigned page, Pte pte) {
                 if (pte == kGuard && keep_guards) return;
                 if (pte == kPrivate)
                     ++private_zapped;
                 else if (is_folio(pte))
-                    put_mapping(mm, pte);
+                    put_mapping(mm, base + u64{page} * kPageSize, pte);
                 else if (is_swap(pte))
                     put_swap_entry(pte);
                 PageTable::clear(leaf, page);
@@ -299,6 +323,7 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                     ++f.mapcount;
                     f.exclusive = 0;
                     ++copied;
+                    if (every_page) mapped(child, base, leaf.huge);
                 }
                 return;
             }
@@ -331,6 +356,8 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                         pte = src[bit] = dup_swap_entry(pte, index + bit, home);
                     }
                     dst[bit] = pte;
+                    if (every_page && is_folio(pte))
+                        mapped(child, base + u64{from_page + bit} * kPageSize, pte);
                 }
             }
         });

@@ -181,7 +181,8 @@ void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
     const u64 shift = stack.end - end;
     const u64 old_start = stack.start, old_end = stack.end, length = old_end - old_start;
     if (shift) {  // relocate_vma_down()
-        const u64 pgoff = stack.pgoff, anon_pgoff = stack.anon_pgoff;
+        u64 pgoff = stack.pgoff, anon_pgoff = stack.anon_pgoff;
+        if (needs.index_is_address) pgoff = anon_pgoff = (old_start - shift) >> kPageShift;
         pre_update(stack);
         set_range(stack, old_start - shift, old_end, pgoff, anon_pgoff);
         post_update(stack);
@@ -234,7 +235,7 @@ void Machine::State::do_mapping(const Event& e) {
     switch (e.special) {
         case Special::stack:  // of a snapshot: its offset is from before it was moved
             r.flags |= kStackFlags;
-            r.anon_pgoff = r.pgoff = e.offset >> kPageShift;
+            if (!needs.index_is_address) r.anon_pgoff = r.pgoff = e.offset >> kPageShift;
             break;
         case Special::vdso:
         case Special::vvar:

@@ -7,10 +7,10 @@
 namespace rmapreplay {
 namespace {
 
-std::vector<TypedColumn<u64>*> add_counters(Table& table, std::span<const std::string_view> names) {
+std::vector<TypedColumn<u64>*> add_counters(Table& table, std::span<const Counter> counters) {
     std::vector<TypedColumn<u64>*> columns;
-    for (std::string_view name : names)
-        columns.push_back(&table.add_column<u64>(std::string(name)));
+    for (const Counter& counter : counters)
+        columns.push_back(&table.add_column<u64>(std::string(counter.name)));
     return columns;
 }
 
@@ -125,7 +125,7 @@ ResultTables::ResultTables(const ModelInfo& model, std::string_view label, Sink 
     for (std::string_view name : {"visits", "hits", "useless", "levels"}) {
         metrics_.push_back({name, {}});
     }
-    for (std::string_view name : model.walk_counters) metrics_.push_back({name, {}});
+    for (const Counter& counter : model.walk_counters) metrics_.push_back({counter.name, {}});
 }
 
 void ResultTables::walk(const WalkRecord& record) {

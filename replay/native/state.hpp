@@ -200,6 +200,7 @@ struct Machine::State {
     void move_vma(AddressSpace& mm, Vma* vma, u64 addr, u64 old_len, u64 new_addr, u64 new_len,
                   u64 flags);
     void move_page_tables(AddressSpace& mm, u64 old_addr, u64 new_addr, u64 len);
+    Pte move_entry(AddressSpace& mm, u64 from, u64 to, Pte pte);
 
     // ---- attributes.cpp ----
     void do_mprotect(AddressSpace& mm, const Event& e);
@@ -218,12 +219,15 @@ struct Machine::State {
                       unsigned order = kAnyOrder);
     void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
                       unsigned order);
-    void new_private_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page);
+    void new_private_page(AddressSpace& mm, const Vma& vma, u64 addr, PteLeaf& leaf);
+    void mapped(const AddressSpace& mm, u64 addr, Pte pte);    // only if every_page
+    void unmapped(const AddressSpace& mm, u64 addr, Pte pte);  // likewise
+    void move_anon_rmap(Folio& folio, Home home);
     void populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors = false);
     void do_populate(AddressSpace& mm, const Event& e);
     void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
     void zap_range(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool keep_guards);
-    void put_mapping(AddressSpace& mm, Pte pte);  // one entry of a recorded folio goes
+    void put_mapping(AddressSpace& mm, u64 addr, Pte pte);  // one entry of a recorded folio goes
     void free_unused(Pte pte);
     void install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 end);
     void remove_guards(AddressSpace& mm, u64 start, u64 end);
@@ -236,8 +240,8 @@ struct Machine::State {
     bool new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, unsigned order);
     bool thp_eligible(const AddressSpace& mm, const Vma& vma, u64 addr) const;
     bool mapped_only_by(AddressSpace& mm, const Vma& vma, Pte pte);
-    void zap_huge(AddressSpace& mm, PteLeaf& leaf);
-    void split_huge_pmd(AddressSpace& mm, PteLeaf& leaf);
+    void zap_huge(AddressSpace& mm, PteLeaf& leaf, u64 base);
+    void split_huge_pmd(AddressSpace& mm, PteLeaf& leaf, u64 addr);
     void split_huge_at(AddressSpace& mm, u64 addr);  // before a boundary is put at addr
     void split_folio(Pte pte, unsigned order);
 
@@ -245,11 +249,10 @@ struct Machine::State {
     void do_swap_out(AddressSpace& mm, const Event& e);
     void do_discard(AddressSpace& mm, const Event& e);
     void do_swap_in(AddressSpace& mm, const Event& e);
-    void do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page,
-                      bool read_ahead = false);
+    void do_swap_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, bool read_ahead = false);
     void fault_from_swap(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, bool write,
                          i8& present);
-    void map_swapped(AddressSpace& mm, PteLeaf& leaf, unsigned page, Pte pte);
+    void map_swapped(AddressSpace& mm, PteLeaf& leaf, u64 addr, Pte pte);
     void unmap_private_page(AddressSpace& mm, const Vma& vma);
     Pte dup_swap_entry(Pte entry, u64 index, Home home);
     void put_swap_entry(Pte entry);
@@ -300,6 +303,8 @@ struct Machine::State {
     WalkPolicy policy;
     Recorder& recorder;
     bool visits_recorded = false;
+    const Needs needs;  // of the model
+    bool every_page;    // each page has a record: nothing is kPrivate
     bool anon_pgoff_apart;  // private file pages have an offset of their own (7.3), not the file's
 
     Totals totals;

@@ -35,19 +35,19 @@ void Machine::State::put_swap_entry(Pte entry) {
 
 // ---- out ----
 
-// Calls on_entry(vma, leaf, page, entry) for each entry of e's range that is of the `wanted` sort.
+// Calls on_entry(vma, leaf, address, entry) for each entry of e's range that is of the `wanted` sort.
 template <class F>
 void Machine::State::for_each_entry(AddressSpace& mm, const Event& e, bool wanted(Pte),
                                     F&& on_entry) {
     bool any = false;
     for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {
         mm.pages.for_each_leaf(
-            store, start, end, [&](PteLeaf& leaf, u64, unsigned first, unsigned last) {
-                if (leaf.huge) split_huge_pmd(mm, leaf);
+            store, start, end, [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
+                if (leaf.huge) split_huge_pmd(mm, leaf, base);
                 PageTable::for_each_page(store, leaf, first, last, [&](unsigned page, Pte pte) {
                     if (!wanted(pte)) return;
                     any = true;
-                    on_entry(vma, leaf, page, pte);
+                    on_entry(vma, leaf, base + u64{page} * kPageSize, pte);
                 });
             });
         return true;
@@ -64,7 +64,8 @@ void Machine::State::unmap_private_page(AddressSpace& mm, const Vma& vma) {
 
 // try_to_unmap_one(). A large folio's pages go their own ways from here: each comes back alone.
 void Machine::State::do_swap_out(AddressSpace& mm, const Event& e) {
-    for_each_entry(mm, e, is_anon, [&](Vma& vma, PteLeaf& leaf, unsigned page, Pte pte) {
+    for_each_entry(mm, e, is_anon, [&](Vma& vma, PteLeaf& leaf, u64 addr, Pte pte) {
+        const unsigned page = PageTable::page_of(addr);
         if (is_folio(pte) && folio(pte).order) {
             split_folio(pte, 0);
             pte = PageTable::entry(store, leaf, page);
@@ -82,18 +83,18 @@ void Machine::State::do_swap_out(AddressSpace& mm, const Event& e) {
             PageTable::set(store, leaf, page, pte | kSwap);
             folios.swap_dup(pte);
         }
-        put_mapping(mm, pte);
+        put_mapping(mm, addr, pte);
     });
 }
 
 // A clean page after MADV_FREE: there is nothing to keep.
 void Machine::State::do_discard(AddressSpace& mm, const Event& e) {
-    for_each_entry(mm, e, is_anon, [&](Vma& vma, PteLeaf& leaf, unsigned page, Pte pte) {
-        PageTable::clear(leaf, page);
+    for_each_entry(mm, e, is_anon, [&](Vma& vma, PteLeaf& leaf, u64 addr, Pte pte) {
+        PageTable::clear(leaf, PageTable::page_of(addr));
         if (pte == kPrivate)
             unmap_private_page(mm, vma);
         else
-            put_mapping(mm, pte);
+            put_mapping(mm, addr, pte);
     });
 }
 
@@ -112,35 +113,36 @@ void Machine::State::drop_swap_entries(AddressSpace& mm, u64 start, u64 end) {
 // ---- in ----
 
 // A folio in the swap cache is mapped by one more of its swap entries.
-void Machine::State::map_swapped(AddressSpace& mm, PteLeaf& leaf, unsigned page, Pte pte) {
-    PageTable::set(store, leaf, page, pte);
+void Machine::State::map_swapped(AddressSpace& mm, PteLeaf& leaf, u64 addr, Pte pte) {
+    PageTable::set(store, leaf, PageTable::page_of(addr), pte);
     ++folio(pte).mapcount;
     folios.swap_put(pte);
     ++mm.anon_ptes;
     ++anon_ptes;
+    if (every_page) mapped(mm, addr, pte);
 }
 
 // do_swap_page() of folios that were still in the swap cache: they are anonymous as ever, so they
 // keep home and index (folio_add_anon_rmap_ptes()). Those that reading ahead has put there are new.
 void Machine::State::do_swap_in(AddressSpace& mm, const Event& e) {
-    for_each_entry(mm, e, is_swap, [&](Vma& vma, PteLeaf& leaf, unsigned page, Pte entry) {
+    for_each_entry(mm, e, is_swap, [&](Vma& vma, PteLeaf& leaf, u64 addr, Pte entry) {
         if (e.flags & kReadAhead)
-            do_swap_page(mm, vma, leaf, page, true);
+            do_swap_page(mm, vma, addr, leaf, true);
         else if (entry == kSwapPrivate)
-            new_private_page(mm, vma, leaf, page);
+            new_private_page(mm, vma, addr, leaf);
         else
-            map_swapped(mm, leaf, page, entry & ~kSwap);
+            map_swapped(mm, leaf, addr, entry & ~kSwap);
     });
     mm.swapped_in = e.addr;
     mm.swapped_in_bytes = page_up(e.len);
 }
 
 // do_swap_page() of a page that must be read, or that a relative has had read since.
-void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, unsigned page,
+void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
                                   bool read_ahead) {
-    const Pte entry = PageTable::entry(store, leaf, page);
+    const Pte entry = PageTable::entry(store, leaf, PageTable::page_of(addr));
     if (entry == kSwapPrivate) {
-        new_private_page(mm, vma, leaf, page);
+        new_private_page(mm, vma, addr, leaf);
         return;
     }
     const Pte pte = entry & ~kSwap;
@@ -151,7 +153,7 @@ void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, uns
         // the entry itself can say so.
         if (facts.kernel < Kernel::v7_3 && folios.swap_count(pte) == 1 && !read_ahead) {
             put_swap_entry(entry);
-            new_private_page(mm, vma, leaf, page);
+            new_private_page(mm, vma, addr, leaf);
             return;
         }
         // __folio_set_anon(). Its index is the same in every mm that has an entry.
@@ -160,18 +162,17 @@ void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, PteLeaf& leaf, uns
         model.folios_unhomed(f.home, 1);
         f.home = home;
     }
-    map_swapped(mm, leaf, page, pte);
+    map_swapped(mm, leaf, addr, pte);
 }
 
 // A fault on a swap entry, or on what the swap_in row before it has just mapped on its behalf.
 // Afterwards `present`, what the hardware found, says nothing any more.
 void Machine::State::fault_from_swap(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf,
                                      bool write, i8& present) {
-    const unsigned page = PageTable::page_of(addr);
-    const Pte pte = PageTable::entry(store, leaf, page);
+    const Pte pte = PageTable::entry(store, leaf, PageTable::page_of(addr));
     if (is_swap(pte)) {
         if (present == 1) anomaly(Anomaly::fault_present_mismatch);
-        do_swap_page(mm, vma, leaf, page);
+        do_swap_page(mm, vma, addr, leaf);
     } else if (addr - mm.swapped_in < mm.swapped_in_bytes) {
         mm.swapped_in_bytes = 0;
         // Until v7.x a write that took the last entry freed the swap slot before it mapped the

@@ -25,11 +25,12 @@ struct Recount {
 class Recounting {
   public:
     Recounting(const RmapModel& model, PteStore& store, const FolioTable& folios,
-               bool anon_pgoff_apart)
+               bool anon_pgoff_apart, Needs needs)
         : model_(model),
           store_(store),
           folios_(folios),
           anon_pgoff_apart_(anon_pgoff_apart),
+          needs_(needs),
           folio_(folios.made()) {}
 
     void mm(const AddressSpace& mm) {
@@ -107,6 +108,9 @@ class Recounting {
             if ((!vma->file || !anon_pgoff_apart_) && !(vma->flags & VM_SHARED) &&
                 vma->pgoff != vma->anon_pgoff)
                 broken(name + " has two offsets");
+            if (needs_.index_is_address && vma->anon_vma &&
+                vma->anon_pgoff != vma->start >> kPageShift)
+                broken(name + " has an offset that is not its place");
             has_exec_stack |= vma == mm.exec_stack;
             before = vma;
             ++vmas;
@@ -205,6 +209,7 @@ class Recounting {
     PteStore& store_;
     const FolioTable& folios_;
     const bool anon_pgoff_apart_;
+    const Needs needs_;
     std::vector<Recount> folio_;
     const Vma* private_in_ = nullptr;  // where the last kPrivate entry was
     u64* homed_there_ = nullptr;
@@ -213,7 +218,7 @@ class Recounting {
 }  // namespace
 
 void Machine::State::validate() {
-    Recounting recount(model, store, folios, anon_pgoff_apart);
+    Recounting recount(model, store, folios, anon_pgoff_apart, needs);
     Live live;
     std::unordered_map<const AddressSpace*, u32> users;
     for (const u32 slot : process_slot)

@@ -28,28 +28,37 @@ Vma* Machine::State::vma_alloc(AddressSpace& mm, std::size_t site) {
     costs.allocated_at(site, kVmAreaStruct);
     if (free_vmas.empty()) {
         vma_chunks.push_back(std::make_unique<Vma[]>(kVmasPerChunk));
-        for (u64 i = kVmasPerChunk; i-- > 0;) free_vmas.push_back(&vma_chunks.back()[i]);
+        for (u64 i = kVmasPerChunk; i-- > 0;) {
+            Vma& vma = vma_chunks.back()[i];
+            vma.slot = static_cast<u32>((vma_chunks.size() - 1) * kVmasPerChunk + i);
+            free_vmas.push_back(&vma);
+        }
     }
     Vma* vma = free_vmas.back();
     free_vmas.pop_back();
+    const u32 slot = vma->slot;
     *vma = Vma{};
     vma->mm = &mm;
     vma->serial = ++vmas_made;
+    vma->slot = slot;
     return vma;
 }
 
 // vm_area_dup(): everything but the model's links.
 Vma* Machine::State::vma_dup(const Vma& vma) {
     Vma* copy = vma_alloc(static_cast<AddressSpace&>(*vma.mm), kVmAreaDup);
-    const u32 serial = copy->serial;
+    const u32 serial = copy->serial, slot = copy->slot;
     *copy = vma;
     copy->serial = serial;
+    copy->slot = slot;
     copy->chain = nullptr;
     return copy;
 }
 
 void Machine::State::vma_free(Vma* vma) {
     costs.freed(kVmAreaStruct);
+    vma->mm = nullptr;
+    vma->serial = 0;
     free_vmas.push_back(vma);
 }
 

@@ -25,9 +25,18 @@ enum WalkCounter : std::size_t { kTreeNodes, kAvcs, kRootLockRead };
 
 constexpr Param kParams[] = {kKernelParam};
 constexpr ObjectKind kObjects[] = {{"anon_vma", 104}, {"anon_vma_chain", 64}};
-constexpr std::string_view kWalkCounters[] = {"tree_nodes", "avcs", "root_lock_read"};
-constexpr std::string_view kOpCounters[] = {"avc_inserts", "avc_removes", "root_lock_write",
-                                            "anon_vma_shared", "anon_vma_reused"};
+constexpr LockClass kLocks[] = {
+    {"anon_vma->root->rwsem", "rwsem", "the trees of a root anon_vma and all its descendants"}};
+constexpr Counter kWalkCounters[] = {
+    {"tree_nodes", CostClass::step, "nodes of the interval tree read"},
+    {"avcs", CostClass::other, "anon_vma_chains found to overlap the folio"},
+    {"root_lock_read", CostClass::lock, "anon_vma_lock_read()", kLocks[0].name}};
+constexpr Counter kOpCounters[] = {
+    {"avc_inserts", CostClass::link, "anon_rmap_tree_insert()"},
+    {"avc_removes", CostClass::link, "anon_rmap_tree_remove()"},
+    {"root_lock_write", CostClass::lock, "anon_vma_lock_write()", kLocks[0].name},
+    {"anon_vma_shared", CostClass::other, "first faults that took a neighbour's anon_vma"},
+    {"anon_vma_reused", CostClass::other, "forks that took up an anon_vma without VMAs"}};
 constexpr AllocSite kSites[] = {{kAnonVma, "__anon_vma_prepare"},
                                 {kAnonVmaChain, "__anon_vma_prepare"},
                                 {kAnonVmaChain, "anon_vma_clone"},
@@ -37,7 +46,7 @@ constexpr ModelInfo kInfo = {
     "anon_vma",    "mainline Linux: an interval tree of anon_vma_chains per anon_vma",
     kParams,       kObjects,
     kWalkCounters, kOpCounters,
-    kSites};
+    kSites,        kLocks};
 
 u32 chain_head(const Vma& vma) {
     return static_cast<u32>(reinterpret_cast<std::uintptr_t>(vma.chain));

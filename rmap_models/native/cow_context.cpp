@@ -25,7 +25,9 @@ constexpr ModelInfo kInfo = {
     kCowParams,
     kCowObjects,
     kCowWalkCounters,
-    kCowOpCounters};
+    kCowOpCounters,
+    {},
+    kCowLocks};
 
 u64 index_of(u64 addr, i64 displacement) {
     return (addr >> kPageShift) - static_cast<u64>(displacement);

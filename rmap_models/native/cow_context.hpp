@@ -49,11 +49,21 @@ inline i64 displacement_of(const Vma& vma) {
 // each. The last two are counted as RemapTree says, a lower bound.
 inline constexpr ObjectKind kCowObjects[] = {
     {"cow_context", 96}, {"maple_node", 256}, {"displacement", 8}};
-inline constexpr std::string_view kCowWalkCounters[] = {
-    "contexts_live", "contexts_dead", "mmget",         "vma_lookups",
-    "remap_lookups", "remap_entries", "empty_contexts"};
-inline constexpr std::string_view kCowOpCounters[] = {"remap_stores", "remap_erases", "refcounts",
-                                                      "spin_locks"};
+inline constexpr LockClass kCowLocks[] = {
+    {"cow_context->lock", "spinlock", "the remap tree of one mm, or the list of its children"}};
+inline constexpr Counter kCowWalkCounters[] = {
+    {"contexts_live", CostClass::step, "contexts visited whose mm lives"},
+    {"contexts_dead", CostClass::step, "contexts visited whose mm is gone"},
+    {"mmget", CostClass::refcount, "mmget_not_zero(), with its mmput()"},
+    {"vma_lookups", CostClass::lookup, "searches in an mm's maple tree, one per displacement"},
+    {"remap_lookups", CostClass::other, "searches in a context's remap tree"},
+    {"remap_entries", CostClass::step, "entries of remap trees read"},
+    {"empty_contexts", CostClass::other, "contexts visited that gave no VMA"}};
+inline constexpr Counter kCowOpCounters[] = {
+    {"remap_stores", CostClass::link, "displaced ranges entered into a remap tree"},
+    {"remap_erases", CostClass::link, "displaced ranges taken out of a remap tree"},
+    {"refcounts", CostClass::refcount, "references taken or dropped: mm, child, folio"},
+    {"spin_locks", CostClass::lock, "for a remap tree or a list of children", kCowLocks[0].name}};
 inline constexpr Param kCowParams[] = {kKernelParam};
 
 class CowModel : public RmapModel {

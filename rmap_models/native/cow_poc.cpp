@@ -16,10 +16,14 @@ namespace rmapreplay {
 
 namespace {
 
-constexpr ModelInfo kInfo = {
-    "cow-poc",        "cow-context as its proof of concept was written, holes included",
-    kCowParams,       kCowObjects,
-    kCowWalkCounters, kCowOpCounters};
+constexpr ModelInfo kInfo = {"cow-poc",
+                             "cow-context as its proof of concept was written, holes included",
+                             kCowParams,
+                             kCowObjects,
+                             kCowWalkCounters,
+                             kCowOpCounters,
+                             {},
+                             kCowLocks};
 
 // Hole 5. What lies behind the new displacement is shifted from one slot too far on, so the next
 // larger one is overwritten.

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -31,6 +32,34 @@ inline constexpr std::size_t kMaxSites = 8;  // functions that allocate
 struct ObjectKind {
     std::string_view name;
     u32 bytes;
+};
+
+// What a counter counts, in the words that all models share: sums over the counters of a class can be
+// compared (docs/metrics.md).
+enum class CostClass : u8 {
+    step,  // an entry of an index read: a tree node, a list element, a context, a remap entry
+    lookup,  // a search in an mm's tree of VMAs
+    lock,  // a lock taken, in either mode
+    refcount,  // a reference count changed
+    link,  // an entry of an index added, removed or moved
+    other,  // what only this model has
+};
+inline constexpr std::array<std::string_view, 6> kCostClassNames = {"step",     "lookup", "lock",
+                                                                    "refcount", "link",   "other"};
+
+// One of a model's own counters. A lock's counter names its LockClass.
+struct Counter {
+    std::string_view name;
+    CostClass cost;
+    std::string_view doc;
+    std::string_view lock = {};
+};
+
+// A kind of lock that the design takes.
+struct LockClass {
+    std::string_view name;  // as the kernel's source has it: "anon_vma->root->rwsem"
+    std::string_view type;  // rwsem, spinlock, bit_spinlock
+    std::string_view covers;  // what one such lock serialises
 };
 
 // A function that allocates objects of one kind, by the name that the slab allocator sees
@@ -110,6 +139,16 @@ struct Param {
     std::string_view doc;
 };
 
+// What a design asks of the rest of mm, where that is not as in mainline.
+struct Needs {
+    // page_add_rmap() and page_remove_rmap() for every page. Each then has a folio record of its own,
+    // which costs the replay time and memory.
+    bool pages = false;
+    // folio->index is the virtual page, also of memory that was moved: mremap() gives each VMA the
+    // offset of its new place, takes pages of one mm along and copies those that are shared.
+    bool index_is_address = false;
+};
+
 // Static description of a model. Object kind 0 is the machine's own vm_area_struct, so a model's
 // first kind has number 1 in Costs; likewise its first site comes after the machine's two.
 struct ModelInfo {
@@ -117,9 +156,11 @@ struct ModelInfo {
     std::string_view doc;
     std::span<const Param> params;
     std::span<const ObjectKind> objects;
-    std::span<const std::string_view> walk_counters;
-    std::span<const std::string_view> op_counters;
+    std::span<const Counter> walk_counters;
+    std::span<const Counter> op_counters;
     std::span<const AllocSite> sites = {};
+    std::span<const LockClass> locks = {};
+    Needs needs = {};
 };
 inline constexpr std::size_t kVmAreaStruct = 0;
 inline constexpr std::size_t kVmAreaAlloc = 0, kVmAreaDup = 1, kMachineSites = 2;
@@ -168,6 +209,15 @@ class RmapModel {
     // n folios came to be homed / are no longer homed there (freed or re-homed).
     virtual void folios_homed(Home, u64 /*n*/) {}
     virtual void folios_unhomed(Home, u64 /*n*/) {}
+    // Only if info().needs.pages: an entry of mm at addr came to map a folio, or no longer does. The
+    // folio's home is the model's to change in place: it is what home() said when the folio was new,
+    // and then a word per folio. A PMD that maps a huge page is one entry, at its first page; when it
+    // is split, 512 entries take its place one by one. A move is a removal, then an addition.
+    // folios_homed() and folios_unhomed() say nothing to such a model.
+    virtual void page_add_rmap(Home&, const Mm&, u64 /*addr*/) {}
+    virtual void page_remove_rmap(Home&, const Mm&, u64 /*addr*/) {}
+    // Only if info().needs.index_is_address: mremap() had to copy a shared page.
+    virtual void page_copied_for_move(const Mm&, u64 /*addr*/) {}
 
     // ---- walk ----
     // rmap_walk_anon(): offers every VMA that may map the folio, in the design's order.
@@ -190,7 +240,7 @@ struct ModelParams {
 };
 struct ModelEntry {
     const ModelInfo* info;
-    std::unique_ptr<RmapModel> (*make)(const ModelParams&, Costs&);
+    std::function<std::unique_ptr<RmapModel>(const ModelParams&, Costs&)> make;
 };
 std::span<const ModelEntry> models();
 const ModelEntry* find_model(std::string_view name);

@@ -72,6 +72,7 @@ struct Vma {
     u32 policy = 0;     // mempolicy, 0: default
     u64 anon_name = 0;  // PR_SET_VMA_ANON_NAME, 0: none
     u32 serial = 0;     // order of creation in this replay
+    u32 slot = 0;       // where the machine keeps it; taken again once it is freed
 
     u64 pages() const { return (end - start) >> kPageShift; }
     u64 last_index() const { return anon_pgoff + pages() - 1; }

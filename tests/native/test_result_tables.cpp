@@ -10,8 +10,8 @@ using namespace rmapreplay;
 namespace {
 
 constexpr std::array<ObjectKind, 1> kObjects = {{{"thing", 10}}};
-constexpr std::array<std::string_view, 1> kWalkCounters = {"steps"};
-constexpr std::array<std::string_view, 1> kOpCounters = {"links"};
+constexpr Counter kWalkCounters[] = {{"steps", CostClass::step, "nodes read"}};
+constexpr Counter kOpCounters[] = {{"links", CostClass::link, "nodes linked"}};
 const ModelInfo kModel{"m", "a model", {}, kObjects, kWalkCounters, kOpCounters};
 
 const Column& column_of(const Table& table, std::string_view name) {

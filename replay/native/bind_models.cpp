@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "replay/native/bind_models.hpp"
+
+#include <nanobind/stl/string.h>
+
+#include <stdexcept>
+
+#include "replay/native/bind_replay.hpp"
+
+namespace nb = nanobind;
+
+namespace rmapreplay {
+namespace {
+
+ModelEntry built_in(const std::string& name) {
+    if (const ModelEntry* entry = find_model(name)) return *entry;
+    std::string known;
+    for (const ModelEntry& entry : models()) {
+        known += (known.empty() ? "" : ", ") + std::string(entry.info->name);
+    }
+    throw std::invalid_argument("no model named " + name + " (there are " + known + ")");
+}
+
+nb::dict describe(const ModelInfo& info) {
+    nb::list params;
+    for (const Param& param : info.params) {
+        params.append(dict_of("name", str(param.name), "values", str(param.values), "initial",
+                              str(param.initial), "doc", str(param.doc)));
+    }
+    nb::dict objects;
+    for (const ObjectKind& kind : object_kinds(info)) objects[str(kind.name)] = kind.bytes;
+    nb::list walk_counters;
+    for (const Counter& counter : info.walk_counters) walk_counters.append(str(counter.name));
+    nb::list op_counters;
+    for (const Counter& counter : info.op_counters) op_counters.append(str(counter.name));
+    return dict_of("name", str(info.name), "doc", str(info.doc), "params", params, "objects",
+                   objects, "walk_counters", walk_counters, "op_counters", op_counters);
+}
+
+}  // namespace
+
+ModelEntry model_entry(nb::handle model) {
+    if (nb::isinstance<nb::str>(model)) return built_in(nb::cast<std::string>(model));
+    throw std::invalid_argument("not a model: " + nb::cast<std::string>(nb::repr(model)));
+}
+
+}  // namespace rmapreplay
+
+void bind_models(nb::module_& m) {
+    using namespace rmapreplay;
+    m.def(
+        "models",
+        [] {
+            nb::list result;
+            for (const ModelEntry& entry : models()) result.append(describe(*entry.info));
+            return result;
+        },
+        "Static descriptions of the models: name, doc, params, objects (bytes), counters.");
+}
