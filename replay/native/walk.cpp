@@ -89,7 +89,7 @@ class PageWalk final : public Walk {
             const PteLeaf* leaf = mm.pages.leaf(store_, addr);
             const bool huge = leaf && leaf->huge;
             const Pte pte = test_page(vma, addr);
-            if (pte) seen = pte;
+            if (is_anon(pte)) seen = pte;
             // One PMD, or nothing at all, answers for the rest of its 2 MB.
             if (huge || !leaf) index += 511 - PageTable::page_of(addr);
         }
