@@ -25,11 +25,12 @@ struct Recount {
 class Recounting {
   public:
     Recounting(const RmapModel& model, PteStore& store, const FolioTable& folios,
-               bool anon_pgoff_apart, Needs needs)
+               bool anon_pgoff_apart, Kernel kernel, Needs needs)
         : model_(model),
           store_(store),
           folios_(folios),
           anon_pgoff_apart_(anon_pgoff_apart),
+          kernel_(kernel),
           needs_(needs),
           folio_(folios.made()) {}
 
@@ -103,7 +104,7 @@ class Recounting {
                 broken(name + " is not found where it is");
             if (tree.lookup(vma->end) == vma) broken(name + " is found beyond its end");
             if (vma->chain && !vma->anon_vma) broken(name + " has links and is not faulted");
-            if (vma->anon_vma && (vma->flags & VM_SHARED) && anon_pgoff_apart_)
+            if (vma->anon_vma && (vma->flags & VM_SHARED) && kernel_ >= Kernel::v7_3)
                 broken(name + " is shared and faulted");  // before v7.3 guards made them so
             if ((!vma->file || !anon_pgoff_apart_) && !(vma->flags & VM_SHARED) &&
                 vma->pgoff != vma->anon_pgoff)
@@ -209,6 +210,7 @@ class Recounting {
     PteStore& store_;
     const FolioTable& folios_;
     const bool anon_pgoff_apart_;
+    const Kernel kernel_;
     const Needs needs_;
     std::vector<Recount> folio_;
     const Vma* private_in_ = nullptr;  // where the last kPrivate entry was
@@ -218,7 +220,7 @@ class Recounting {
 }  // namespace
 
 void Machine::State::validate() {
-    Recounting recount(model, store, folios, anon_pgoff_apart, needs);
+    Recounting recount(model, store, folios, anon_pgoff_apart, facts.kernel, needs);
     Live live;
     std::unordered_map<const AddressSpace*, u32> users;
     for (const u32 slot : process_slot)

@@ -8,12 +8,18 @@
 
 namespace rmapreplay {
 
-extern const ModelEntry anon_vma_entry;  // anon_vma.cpp
-extern const ModelEntry cow_entry;       // cow_context.cpp
-extern const ModelEntry cow_poc_entry;   // cow_poc.cpp
+extern const ModelEntry anon_vma_entry;         // anon_vma.cpp
+extern const ModelEntry cow_entry;              // cow_context.cpp
+extern const ModelEntry cow_poc_entry;          // cow_poc.cpp
+extern const ModelEntry pte_chain_entry;        // pte_chain.cpp
+extern const ModelEntry anonmm_entry;           // anonmm.cpp
+extern const ModelEntry anon_vma_global_entry;  // anon_vma_global.cpp
+extern const ModelEntry anon_vma_lazy_entry;    // anon_vma_lazy.cpp
 
 std::span<const ModelEntry> models() {
-    static const std::array entries = {anon_vma_entry, cow_entry, cow_poc_entry};
+    static const std::array entries = {anon_vma_entry,     cow_entry,    cow_poc_entry,
+                                       pte_chain_entry,    anonmm_entry, anon_vma_global_entry,
+                                       anon_vma_lazy_entry};
     return entries;
 }
 

@@ -153,6 +153,20 @@ TEST_CASE("models, random: cow keeps its invariants and misses nothing") {
     });
 }
 
+TEST_CASE("models, random: anon_vma_global keeps its invariants and misses nothing") {
+    run("anon_vma_global", Kernel::v7_3, 40, 400, [](Bench& b, int i) {
+        b.validate();
+        if (i % 4 == 0) CHECK(b.misses() == 0u);
+    });
+}
+
+TEST_CASE("models, random: anon_vma_lazy keeps its invariants and misses nothing") {
+    run("anon_vma_lazy", Kernel::v7_3, 60, 400, [](Bench& b, int i) {
+        b.validate();
+        if (i % 4 == 0) CHECK(b.misses() == 0u);
+    });
+}
+
 TEST_CASE("models, random: cow-poc misses mappings, and keeps its invariants all the same") {
     u32 missed = 0;
     run("cow-poc", Kernel::v7_3, 20, 400, [&](Bench& b, int i) {
