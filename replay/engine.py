@@ -86,7 +86,7 @@ class ModelRun:
 
         try:
             self.native = _native.Replay(
-                model=spec.name,
+                model=spec.source,
                 label=spec.label,
                 params=dict(spec.params),
                 kernel=self.kernel,

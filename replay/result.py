@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from rmapreplay.replay import engine
+    from rmapreplay.rmap_models.base import ModelOps, RmapModel
+
+    Model = str | type[RmapModel] | ModelOps
 
 
 class Result:
@@ -71,7 +74,7 @@ class Result:
 
 def replay(
     trace: engine.Trace | str | Path,
-    model: str | Sequence[str],
+    model: Model | Sequence[Model],
     *,
     walks: str = DEFAULT_WALKS,
     visits: bool = False,
@@ -86,7 +89,8 @@ def replay(
 
     Args:
         trace: a trace, or the path of one.
-        model: `name` or `name:key=value,...`, or several.
+        model: `name` or `name:key=value,...` as `--model` takes it, a subclass of RmapModel, an
+            object with `rmap_model_ops`, or several.
         walks: when walks happen beside those recorded: scan:K, every:N, sample:N@seed, reclaim:N,
             end or none, each with an optional `,kind=referenced|unmap|migrate|all`.
         visits: also record every VMA offered.
@@ -109,7 +113,8 @@ def replay(
         from rmapreplay.traces.reader import read_trace
 
         trace = read_trace(trace)
-    specs = [ModelSpec.parse(text) for text in ([model] if isinstance(model, str) else model)]
+    models = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    specs = [ModelSpec.of(each) for each in models]
     labels = [spec.label for spec in specs]
 
     def run(sink: engine.Sink) -> dict[str, Any]:

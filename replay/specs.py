@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-from rmapreplay.rmap_models import models
+from rmapreplay.rmap_models import ModelInfo, registry
+from rmapreplay.rmap_models.loading import load_file, load_module
 from rmapreplay.traces.errors import ModelError
 
 NEWEST_RULES = "7.3"
@@ -17,50 +18,109 @@ NEWEST_RULES = "7.3"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model and its parameters, as `--model name:key=value,...` gives them.
+    """A model and its parameters, as `--model` gives them.
 
     Attributes:
-        label: the text it was parsed from; names the replay in summaries and tables.
-        name: the model.
+        label: the text it was parsed from, or the name of the class; names the replay in summaries
+            and tables.
+        name: the model, without its parameters.
         params: the parameters given, by name.
+        source: what `_native.Replay` takes as its model: a built-in one's name, a subclass of
+            RmapModel, or a C model.
     """
 
     label: str
     name: str
     params: Mapping[str, str]
+    source: Any = field(compare=False)
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
-        """Parse `name` or `name:key=value,...`.
+        """Parse `MODEL` or `MODEL:key=value,...`, where MODEL is a name (built in, registered, or
+        of an installed package), `file.py:Class`, `package.module:Class` or `file.so`.
 
-        Raises ModelError if there is no such model or parameter, or a value is not one of those
-        that the parameter lists.
+        Raises ModelError if there is no such model, it cannot be loaded, it has no such parameter,
+        or a value is not one of those that the parameter lists.
         """
-        name, _, rest = text.partition(":")
-        known = {model["name"]: model for model in models()}
-        if name not in known:
-            raise ModelError(name, f"no such model (there are {', '.join(known)})")
-        allowed = {param["name"]: param["values"] for param in known[name]["params"]}
-        params: dict[str, str] = {}
-        for item in rest.split(",") if rest else []:
-            key, equals, value = item.partition("=")
-            if not equals:
-                raise ModelError(name, f"parameter {item!r} is not of the form key=value")
-            if key not in allowed:
-                names = ", ".join(allowed) or "none"
-                raise ModelError(name, f"no parameter {key!r} (there are {names})")
-            if key in params:
-                raise ModelError(name, f"parameter {key!r} is given twice")
-            choices = allowed[key].split("|")
-            if len(choices) > 1 and value not in choices:
-                raise ModelError(name, f"{key}={value}: must be one of {', '.join(choices)}")
-            params[key] = value
-        return cls(text, name, params)
+        name, rest, source = _find(text)
+        return cls(text, name, _parse_params(name, rest, info_of(name, source)), source)
+
+    @classmethod
+    def of(cls, model: object) -> ModelSpec:
+        """What `rmapreplay.replay` takes for a model: the text of a spec, a subclass of RmapModel,
+        or an object with `rmap_model_ops`. Raises ModelError as `parse` does."""
+        if isinstance(model, cls):
+            return model
+        if isinstance(model, str):
+            return cls.parse(model)
+        asked = getattr(model, "__name__", type(model).__name__)
+        registry.check_model(asked, model)
+        source = native_model(asked, model)
+        name = info_of(asked, source)["name"]
+        return cls(name, name, {}, source)
 
     def kernel(self, metadata: Mapping[str, Any]) -> str:
         """The kernel rules to follow: the parameter `kernel`, or if that is auto the trace's."""
         given = self.params.get("kernel", "auto")
         return kernel_rules(metadata.get("kernel")) if given == "auto" else given
+
+
+def info_of(name: str, source: Any) -> ModelInfo:
+    """What a model says of itself. Raises ModelError if that is not right."""
+    from rmapreplay import _native
+
+    try:
+        return cast("ModelInfo", _native.model_info(source))
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(name, str(error)) from error
+
+
+def _find(text: str) -> tuple[str, str, Any]:
+    """The model that a spec begins with: its name, what follows, and what it is."""
+    head, _, rest = text.partition(":")
+    if head.endswith(".so"):
+        return head, rest, native_model(head, head)
+    if head.endswith(".py"):
+        attribute, _, params = rest.partition(":")
+        name = f"{head}:{attribute}"
+        return name, params, native_model(name, load_file(head, attribute))
+    known = registry.find(head)
+    if known is not None:
+        return head, rest, native_model(head, known)
+    attribute, _, params = rest.partition(":")
+    if attribute.isidentifier():
+        name = f"{head}:{attribute}"
+        return name, params, native_model(name, load_module(head, attribute))
+    raise ModelError(
+        head,
+        f"no such model (there are {', '.join(registry.names())}; or say file.py:Class, "
+        "package.module:Class or file.so)",
+    )
+
+
+def native_model(name: str, model: Any) -> Any:
+    """A model as `_native.Replay` takes it: a C library's path, or an object with `rmap_model_ops`,
+    becomes a C model. Raises ModelError if it is none."""
+    return model
+
+
+def _parse_params(name: str, text: str, info: ModelInfo) -> dict[str, str]:
+    allowed = {param["name"]: param["values"] for param in info["params"]}
+    params: dict[str, str] = {}
+    for item in text.split(",") if text else []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ModelError(name, f"parameter {item!r} is not of the form key=value")
+        if key not in allowed:
+            names = ", ".join(allowed) or "none"
+            raise ModelError(name, f"no parameter {key!r} (there are {names})")
+        if key in params:
+            raise ModelError(name, f"parameter {key!r} is given twice")
+        choices = allowed[key].split("|")
+        if len(choices) > 1 and value not in choices:
+            raise ModelError(name, f"{key}={value}: must be one of {', '.join(choices)}")
+        params[key] = value
+    return params
 
 
 def kernel_rules(release: str | None) -> str:

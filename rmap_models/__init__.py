@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What it costs: the models of the anonymous reverse map.
 
-A native model is one file in `native/`; read `native/model.hpp` first.
+A native model is one file in `native/`; read `native/model.hpp` first. A model in Python is a
+subclass of `RmapModel` in `base.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ class ModelInfo(TypedDict):
 
 
 def models() -> list[ModelInfo]:
-    """The models there are, in the order of their registration."""
+    """The models there are, in the order of their registration: those built in, those registered in
+    this process, and those of installed packages. One that cannot be loaded is told in one line on
+    standard error."""
     from rmapreplay import _native
+    from rmapreplay.rmap_models.registry import installed
 
-    return cast("list[ModelInfo]", _native.models())
+    found = cast("list[ModelInfo]", _native.models())
+    for name, model in installed().items():
+        found.append({**cast("ModelInfo", _native.model_info(model)), "name": name})
+    return found

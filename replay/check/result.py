@@ -18,8 +18,7 @@ from rmapreplay.replay.check.objects import KINDS, compare_objects
 from rmapreplay.replay.check.playback import Playback
 from rmapreplay.replay.check.vmas import compare_reports, compare_snapshots
 from rmapreplay.replay.check.walks import compare_walks
-from rmapreplay.replay.specs import ModelSpec
-from rmapreplay.rmap_models import models
+from rmapreplay.replay.specs import ModelSpec, info_of
 
 if TYPE_CHECKING:
     from rmapreplay.traces.reader import Trace
@@ -84,7 +83,7 @@ def check(
         truth = read_truth(truth)
 
     answers = Answers(trace, truth)
-    linked = {*KINDS[1:]} <= {*next(m for m in models() if m["name"] == spec.name)["objects"]}
+    linked = {*KINDS[1:]} <= {*info_of(spec.name, spec.source)["objects"]}
     playback = Playback(
         trace,
         spec,

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "replay/native/bind_replay.hpp"
+#include "rmap_models/native/bind_python_model.hpp"
 
 namespace nb = nanobind;
 
@@ -41,6 +42,7 @@ nb::dict describe(const ModelInfo& info) {
 
 ModelEntry model_entry(nb::handle model) {
     if (nb::isinstance<nb::str>(model)) return built_in(nb::cast<std::string>(model));
+    if (is_python_model(model)) return python_model_entry(model);
     throw std::invalid_argument("not a model: " + nb::cast<std::string>(nb::repr(model)));
 }
 
@@ -56,4 +58,10 @@ void bind_models(nb::module_& m) {
             return result;
         },
         "Static descriptions of the models: name, doc, params, objects (bytes), counters.");
+    m.def(
+        "model_info", [](nb::handle model) { return describe(*model_entry(model).info); },
+        nb::arg("model"),
+        "The same of one model, given as Replay takes it. Raises ValueError, with one clear line, "
+        "if "
+        "it is none.");
 }

@@ -6,6 +6,7 @@
 
 void bind_traces(nanobind::module_& m);
 void bind_models(nanobind::module_& m);
+void bind_python_machine(nanobind::module_& m);
 void bind_replay(nanobind::module_& m);
 
 NB_MODULE(_native, m) {
@@ -13,5 +14,6 @@ NB_MODULE(_native, m) {
     rmapreplay::bind_arrow(m);
     bind_traces(m);
     bind_models(m);
+    bind_python_machine(m);
     bind_replay(m);
 }

@@ -17,6 +17,17 @@ from rmapreplay.replay.result import Result, replay
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
     from rmapreplay.rmap_models import models
+    from rmapreplay.rmap_models.base import (
+        Counter,
+        Live,
+        LockClass,
+        Machine,
+        Param,
+        RmapModel,
+        Vma,
+        Walk,
+    )
+    from rmapreplay.rmap_models.registry import register
     from rmapreplay.traces.capture.session import CaptureOptions, attach, capture
     from rmapreplay.traces.errors import (
         CaptureError,
@@ -34,34 +45,52 @@ _HOMES = {
     "CaptureError": "rmapreplay.traces.errors",
     "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
+    "Counter": "rmapreplay.rmap_models.base",
     "InvariantError": "rmapreplay.traces.errors",
+    "Live": "rmapreplay.rmap_models.base",
+    "LockClass": "rmapreplay.rmap_models.base",
+    "Machine": "rmapreplay.rmap_models.base",
     "ModelError": "rmapreplay.traces.errors",
+    "Param": "rmapreplay.rmap_models.base",
+    "RmapModel": "rmapreplay.rmap_models.base",
     "RmapReplayError": "rmapreplay.traces.errors",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
+    "Vma": "rmapreplay.rmap_models.base",
+    "Walk": "rmapreplay.rmap_models.base",
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
     "models": "rmapreplay.rmap_models",
     "read_trace": "rmapreplay.traces.reader",
+    "register": "rmapreplay.rmap_models.registry",
 }
 
 __all__ = [
     "CaptureError",
     "CaptureOptions",
     "Check",
+    "Counter",
     "InvariantError",
+    "Live",
+    "LockClass",
+    "Machine",
     "ModelError",
+    "Param",
     "Result",
+    "RmapModel",
     "RmapReplayError",
     "Trace",
     "TraceFormatError",
+    "Vma",
+    "Walk",
     "__version__",
     "attach",
     "capture",
     "check",
     "models",
     "read_trace",
+    "register",
     "replay",
 ]
 
