@@ -17,6 +17,7 @@ from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
 from rmapreplay.cli.run import RunCommand, run
+from rmapreplay.cli.timeline import timeline
 from rmapreplay.traces.errors import InvariantError, RmapReplayError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command("capture", context_settings={"allow_interspersed_args": False})(capt
 app.command("import")(import_)
 app.command("info")(info)
 app.command("models")(models)
+app.command("timeline")(timeline)
 
 
 def _print_version(wanted: bool) -> None:

@@ -105,7 +105,7 @@ def run(
     opened = read_trace(trace)
 
     def replay(sink: engine.Sink | None) -> Summary:
-        with _progress(opened.rows) as progress:
+        with show_progress(opened.rows) as progress:
             return engine.run(
                 opened,
                 specs,
@@ -134,7 +134,7 @@ def run(
 
 
 @contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], None] | None]:
+def show_progress(rows: int) -> Iterator[Callable[[int], None] | None]:
     """A bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield None

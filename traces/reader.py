@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -89,6 +89,17 @@ class Trace:
         assert isinstance(frame, pl.DataFrame)
         return frame
 
+    def exec_paths(self, batch_size: int = BATCH_ROWS) -> Iterator[tuple[int, str]]:
+        """Row number and path of each `exec` row that has a path; reads two columns."""
+        row = 0
+        for batch in self._raw(batch_size, ("op", "path")):
+            names = dict(zip(batch.schema.names, batch.columns, strict=True))
+            if "path" in names:
+                named = pc.and_(pc.equal(names["op"], "exec"), pc.is_valid(names["path"]))
+                for at in pc.indices_nonzero(named).to_pylist():
+                    yield row + at, names["path"][at].as_py()
+            row += batch.num_rows
+
     # ---- checks ----
 
     def _error(self, reason: str, **place: Any) -> TraceFormatError:
@@ -149,10 +160,11 @@ class Trace:
             row += batch.num_rows
             yield whole, pa.RecordBatch.from_arrays(columns, schema=CANONICAL_SCHEMA)
 
-    def _raw(self, batch_size: int) -> Iterator[pa.RecordBatch]:
-        names = FILE_SCHEMA.names
+    def _raw(
+        self, batch_size: int, names: Sequence[str] = tuple(FILE_SCHEMA.names)
+    ) -> Iterator[pa.RecordBatch]:
         if isinstance(self._source, pa.Table):
-            yield from self._source.select(names).to_batches(max_chunksize=batch_size)
+            yield from self._source.select(list(names)).to_batches(max_chunksize=batch_size)
             return
         empty = _empty_columns(self._source.metadata)
         names = [name for name in names if name not in empty]

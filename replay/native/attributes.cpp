@@ -86,6 +86,7 @@ Vma* Machine::State::change_flags(AddressSpace& mm, Vma* vma, u64 start, u64 end
     vmg.flags = flags;
     Vma* changed = vma_modify(vmg);
     changed->flags = flags | (changed->flags & (VM_SOFTDIRTY | VM_MAYBE_GUARD));
+    vma_changed(*changed);
     return changed;
 }
 
@@ -258,9 +259,11 @@ void Machine::State::do_prctl(AddressSpace& mm, const Event& e) {
             // ksm_enable_merge_any(), ksm_disable_merge_any(): nothing is merged or split.
             if (mm.ksm_merge_any == (e.addr != 0)) break;
             mm.ksm_merge_any = e.addr != 0;
-            for (u64 at = 0; Vma* vma = mm.vmas.find(at); at = vma->end)
+            for (u64 at = 0; Vma* vma = mm.vmas.find(at); at = vma->end) {
                 vma->flags = ksm_vma_flags(mm, vma->flags & ~VM_MERGEABLE) |
                              (e.addr ? vma->flags & VM_MERGEABLE : 0);
+                vma_changed(*vma);
+            }
             break;
         case PR_SET_VMA:  // stops with EBADF at a file
             for_each_part(mm, e.addr, e.addr + page_up(e.len), [&](Vma& vma, u64 start, u64 end) {

@@ -107,6 +107,7 @@ void Replay::finish() {
     nb::gil_scoped_release release;
     machine_->finish();
     tables_->finish();
+    if (timeline_) timeline_->finish();
 }
 
 nb::dict Replay::summary() const {
@@ -209,6 +210,7 @@ void bind_replay(nb::module_& m) {
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
     bind_state(replay);
+    bind_timeline(replay);
     m.def(
         "check_walk_policy",
         [](const std::string& text) { static_cast<void>(parse_walk_policy(text)); }, "text"_a,

@@ -13,6 +13,7 @@
 
 #include "replay/native/machine.hpp"
 #include "replay/native/result_tables.hpp"
+#include "replay/native/timeline.hpp"
 #include "traces/native/bind_arrow.hpp"
 
 namespace rmapreplay {
@@ -55,6 +56,9 @@ class Replay {
     void walk_all(const std::string& kind);
     void verify_every(u64 events) { machine_->verify_every(events); }
 
+    // ---- bind_timeline.cpp ----
+    void record_timeline(nanobind::object sink);
+
     // Rows after which to note the VMA at an address.
     void watch(nanobind::handle rows);
     nanobind::object watched() const;
@@ -77,6 +81,7 @@ class Replay {
     nanobind::object source_;  // of the entry, whose info may live there
     ModelEntry entry_;
     nanobind::object sink_;
+    nanobind::object timeline_sink_;
     u64 row_ = 0;
     std::vector<Watch> watches_;  // by row
     std::size_t next_watch_ = 0;
@@ -85,10 +90,13 @@ class Replay {
     Costs costs_;
     std::unique_ptr<RmapModel> model_;
     std::unique_ptr<ResultTables> tables_;
+    std::unique_ptr<TimelineTables> timeline_;
     std::unique_ptr<Machine> machine_;  // goes first: it uses all of the above
 };
 
 // Adds the methods of bind_state.cpp to the class.
 void bind_state(nanobind::class_<Replay>& replay);
+// And of bind_timeline.cpp.
+void bind_timeline(nanobind::class_<Replay>& replay);
 
 }  // namespace rmapreplay

@@ -16,12 +16,11 @@ constexpr unsigned kLeafPages = 512;
 // __do_huge_pmd_anonymous_page()
 void Machine::State::new_huge_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf) {
     const Home home = model.home(vma);
-    leaf.huge = folios.make(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home);
-    folio(leaf.huge).exclusive = 1;
+    leaf.huge = make_folio(vma.index_at(addr & ~(kPmdSize - 1)), kPmdOrder, 1, home, true);
     model.folios_homed(home, 1);
     ++mm.anon_ptes;
     ++anon_ptes;
-    if (every_page) mapped(mm, addr & ~(kPmdSize - 1), leaf.huge);
+    if (every_page) mapped(mm, addr & ~(kPmdSize - 1), leaf.huge, true);
 }
 
 // alloc_anon_folio(): a folio of 2^order pages, naturally aligned, mapped by entries of its own. It
@@ -41,8 +40,7 @@ bool Machine::State::new_large_folio(AddressSpace& mm, Vma& vma, u64 addr, PteLe
         return true;
     }
     const Home home = model.home(vma);
-    const Pte pte = folios.make(vma.index_at(base), order, 1u << order, home);
-    folio(pte).exclusive = 1;
+    const Pte pte = make_folio(vma.index_at(base), order, 1u << order, home, true);
     for (unsigned page = first; page < last; ++page) PageTable::set(store, leaf, page, pte);
     model.folios_homed(home, 1);
     mm.anon_ptes += u64{1} << order;
@@ -130,8 +128,8 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
         const u64 n = (index - whole.index) >> order;
         if (!parts[n]) {
             const Home home = needs.pages ? model.home(vma) : whole.home;
-            parts[n] = folios.make(whole.index + (n << order), order, 0, home);
-            folio(parts[n]).exclusive = whole.exclusive;
+            parts[n] = make_folio(whole.index + (n << order), order, 0, home, whole.exclusive != 0);
+            if (timeline) timeline->folio_split_off(parts[n], pte);
             model.folios_homed(home, 1);
         }
         PageTable::set(store, leaf, page, parts[n]);
@@ -154,7 +152,7 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
             }
         }
     model.folios_unhomed(folio(pte).home, 1);
-    folios.free(pte);
+    free_folio(pte);
 }
 
 }  // namespace rmapreplay

@@ -150,6 +150,7 @@ void Machine::State::apply(const Event& e) {
     time = e.time;
     OpCosts& costs_of_op = operations[static_cast<std::size_t>(e.op)];
     costs.op = &costs_of_op;
+    if (timeline) timeline->begin_event(e.op);
     if (e.op == Op::fault) {
         ++costs_of_op.calls;
         if (AddressSpace* mm = mm_of(e.pid)) fault(*mm, e);
@@ -201,13 +202,16 @@ void Machine::State::apply(const Event& e) {
         }
         end_operation();
     }
+    if (timeline) timeline->end_event();
     if (totals.events >= next_due) housekeeping();
+    if (timeline) timeline->next_row();
     ++seq;
 }
 
 void Machine::State::finish() {
     if (seq) --seq;  // what happens now happens at the last row
     finish_teardown();
+    if (timeline) timeline->end_event();  // as if in a row of their own
     if (policy.when == WalkPolicy::When::end) scan(policy.kind);
     recorder.memory(MemoryRecord{seq, time, costs.live, private_pages + folios.mapped(), anon_ptes,
                                  mms.size()});
@@ -224,6 +228,12 @@ Machine::~Machine() = default;
 
 void Machine::record_visits(bool on) { state_->visits_recorded = on; }
 void Machine::record_every_page() { state_->every_page = true; }
+void Machine::record_timeline(TimelineTables& timeline) {
+    record_every_page();
+    state_->timeline = &timeline;
+    state_->model.watch(&timeline);
+}
+const FolioTable& Machine::folios() const { return state_->folios; }
 void Machine::verify_every(u64 events) {
     State& s = *state_;
     s.verify_period = events;

@@ -13,6 +13,9 @@
 
 namespace rmapreplay {
 
+class FolioTable;
+class TimelineTables;
+
 enum class ThpMode : u8 { never, madvise, always };
 
 // How much of the end of an address space has rows of its own. What has none happens at `exit`, or
@@ -100,6 +103,9 @@ class Machine {
     // Before the first event: each anonymous page has a folio record of its own. Changes no result;
     // costs time and memory. Always so for a model with Needs::pages.
     void record_every_page();
+    // Before the first event, with record_every_page(): tells all that changes.
+    void record_timeline(TimelineTables& timeline);
+    const FolioTable& folios() const;
     void verify_every(u64 events);  // validate() after each so many, and at the end; 0: never
     void apply(const Event& event);  // rows in order
     void finish();  // after the last row: end-of-trace walks and memory

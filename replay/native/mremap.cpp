@@ -70,10 +70,12 @@ Pte Machine::State::move_entry(AddressSpace& mm, u64 from, u64 to, Pte pte) {
             return PageTable::entry(store, leaf, PageTable::page_of(to));
         }
         f.index = (to >> kPageShift) & ((u64{1} << 44) - 1);
+        folio_changed(pte);
     }
     if (every_page) {
+        const PteLeaf* leaf = mm.pages.leaf(store, from);
         unmapped(mm, from, pte);
-        mapped(mm, to, pte);
+        mapped(mm, to, pte, leaf->huge == pte);
     }
     return pte;
 }
@@ -139,6 +141,7 @@ void Machine::State::move_vma(AddressSpace& mm, Vma* vma, u64 addr, u64 old_len,
     move_page_tables(mm, addr, new_addr, std::min(old_len, new_len));
     if (dontunmap) {
         vma->flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
+        vma_changed(*vma);
         if (copy != vma && vma->start == addr && vma->end == addr + old_len) {
             unlink_anon_vmas(*vma);
             // v7.3 dontunmap_complete(): now unfaulted, its offsets are those of where it is.

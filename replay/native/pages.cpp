@@ -108,8 +108,7 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
             return;
         }
         if (f.mapcount == 1) {
-            const Home home = model.home(vma);
-            move_anon_rmap(f, home);
+            move_anon_rmap(leaf.huge, model.home(vma));
             return;
         }
         split_huge_pmd(mm, leaf, addr);
@@ -141,12 +140,13 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
         const bool may_reuse = f.mapcount > 1 && facts.kernel > Kernel::v6_12;
         if (f.exclusive || (may_reuse && mapped_only_by(mm, vma, pte))) {
             f.exclusive = 1;  // reused where it is; its home stays
+            folio_changed(pte);
             return;
         }
     } else if (f.exclusive) {
         return;
     } else if (f.mapcount == 1 && !f.swapped) {
-        move_anon_rmap(f, model.home(vma));
+        move_anon_rmap(pte, model.home(vma));
         if (every_page) return;
         // From here on the entry alone says all there is to know.
         folios.free(pte);
@@ -159,12 +159,15 @@ void Machine::State::handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
 }
 
 // folio_move_anon_rmap()
-void Machine::State::move_anon_rmap(Folio& f, Home home) {
+void Machine::State::move_anon_rmap(Pte pte, Home home) {
+    Folio& f = folio(pte);
     f.exclusive = 1;
+    folio_changed(pte);
     if (needs.pages || f.home == home) return;
     model.folios_unhomed(f.home, 1);
     model.folios_homed(home, 1);
     f.home = home;
+    if (timeline) timeline->folio_homed(pte, false);
 }
 
 void Machine::State::new_private_page(AddressSpace& mm, const Vma& vma, u64 addr, PteLeaf& leaf) {
@@ -178,8 +181,7 @@ void Machine::State::new_private_page(AddressSpace& mm, const Vma& vma, u64 addr
         ++private_pages;
         return;
     }
-    const Pte pte = folios.make(vma.index_at(addr), 0, 1, home);
-    folio(pte).exclusive = 1;
+    const Pte pte = make_folio(vma.index_at(addr), 0, 1, home, true);
     PageTable::set(store, leaf, page, pte);
     mapped(mm, addr, pte);
 }
@@ -187,12 +189,32 @@ void Machine::State::new_private_page(AddressSpace& mm, const Vma& vma, u64 addr
 // ---- entries ----
 
 // An entry has come to map a folio, or no longer does, for those who need to know of each.
-void Machine::State::mapped(const AddressSpace& mm, u64 addr, Pte pte) {
+void Machine::State::mapped(const AddressSpace& mm, u64 addr, Pte pte, bool by_pmd) {
     if (needs.pages) model.page_add_rmap(folio(pte).home, mm, addr);
+    if (!timeline) return;
+    if (needs.pages) timeline->folio_homed(pte, false);
+    timeline->mapped(mm, addr, pte, by_pmd);
 }
 
 void Machine::State::unmapped(const AddressSpace& mm, u64 addr, Pte pte) {
     if (needs.pages) model.page_remove_rmap(folio(pte).home, mm, addr);
+    if (!timeline) return;
+    if (needs.pages) timeline->folio_homed(pte, false);
+    timeline->unmapped(mm, addr);
+}
+
+// ---- folios ----
+
+Pte Machine::State::make_folio(u64 index, unsigned order, u32 mapcount, Home home, bool exclusive) {
+    const Pte pte = folios.make(index, order, mapcount, home);
+    folio(pte).exclusive = exclusive;
+    if (timeline) timeline->folio_made(pte);
+    return pte;
+}
+
+void Machine::State::free_folio(Pte pte) {
+    if (timeline) timeline->folio_freed(pte);
+    folios.free(pte);
 }
 
 // ---- populate ----
@@ -242,7 +264,7 @@ void Machine::State::free_unused(Pte pte) {
     const Folio& f = folio(pte);
     if (f.mapcount || f.swapped) return;
     model.folios_unhomed(f.home, 1);
-    folios.free(pte);
+    free_folio(pte);
 }
 
 // zap_page_range_single(). Guard markers survive MADV_DONTNEED.
@@ -297,6 +319,7 @@ void Machine::State::install_guards(AddressSpace& mm, Vma& vma, u64 start, u64 e
     for (u64 at = start; at < end; at += kPageSize)
         PageTable::set(store, *mm.pages.make_leaf(store, at), PageTable::page_of(at), kGuard);
     if (facts.kernel >= Kernel::v7_3) vma.flags |= VM_MAYBE_GUARD;
+    vma_changed(vma);
 }
 
 void Machine::State::remove_guards(AddressSpace& mm, u64 start, u64 end) {
@@ -323,7 +346,8 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                     ++f.mapcount;
                     f.exclusive = 0;
                     ++copied;
-                    if (every_page) mapped(child, base, leaf.huge);
+                    folio_changed(leaf.huge);
+                    if (every_page) mapped(child, base, leaf.huge, true);
                 }
                 return;
             }
@@ -352,6 +376,7 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                         ++f.mapcount;
                         f.exclusive = 0;
                         ++copied;
+                        folio_changed(pte);
                     } else if (is_swap(pte)) {
                         pte = src[bit] = dup_swap_entry(pte, index + bit, home);
                     }

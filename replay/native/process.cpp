@@ -60,6 +60,7 @@ void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpac
             model.mm_fork_end(*mm, parent);
         }
         mm->pid = e.child;
+        if (timeline) timeline->mm_owned(*mm);
     }
     ++mm->users;
     make_process(e.child) = Process{mm, 1};
@@ -108,6 +109,7 @@ AddressSpace* Machine::State::dup_mm(AddressSpace& parent) {
     child->thp_disabled = parent.thp_disabled;
     child->ksm_merge_any = parent.ksm_merge_any;
     child->vmas.reserve(parent.vmas.size());
+    if (timeline) timeline->mm_made(*child, MmOrigin::fork, &parent);
     model.mm_fork_begin(*child, parent);
     return child;
 }
@@ -139,13 +141,16 @@ void Machine::State::do_exec(const Event& e) {
     drop_forked(e.tid);
     Process* process = find_process(e.pid);
     if (!process || !process->exec_begun) begin_exec(e.pid);
-    find_process(e.pid)->exec_begun = false;
+    Process& execed = *find_process(e.pid);
+    execed.exec_begun = false;
+    if (timeline) timeline->mm_execed(*execed.mm);
 }
 
 // A new mm with one VMA, at the top of the address space, that holds the arguments; only then does
 // the old mm lose a user (bprm_mm_init(), exec_mmap()).
 void Machine::State::begin_exec(i32 pid) {
     AddressSpace* mm = mm_alloc(pid);
+    if (timeline) timeline->mm_made(*mm, MmOrigin::exec);
     model.mm_init(*mm);
     Process* process = find_process(pid);
     if (process) {  // MMF_INIT_LEGACY_MASK: kept over execve()
@@ -193,6 +198,7 @@ void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
         free_page_tables(mm, old_start, old_end);
     }
     stack.flags &= ~(VM_RAND_READ | VM_SEQ_READ);
+    vma_changed(stack);
     mm.exec_stack = nullptr;
     if (start < stack.start) {
         pre_update(stack);
@@ -205,6 +211,7 @@ void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
 void Machine::State::do_mapping(const Event& e) {
     if (!find_process(e.pid)) {
         AddressSpace* fresh = mm_alloc(e.pid);
+        if (timeline) timeline->mm_made(*fresh, MmOrigin::first_seen);
         model.mm_init(*fresh);
         fresh->users = 1;
         make_process(e.pid) = Process{fresh, 1};

@@ -22,6 +22,7 @@
 #include "replay/native/folios.hpp"
 #include "replay/native/machine.hpp"
 #include "replay/native/page_table.hpp"
+#include "replay/native/timeline.hpp"
 
 namespace rmapreplay {
 
@@ -157,8 +158,13 @@ struct Machine::State {
     bool is_fork_child(const Vma* vma) const {
         return vma && vma->anon_vma && model.vma_is_fork_child(*vma);
     }
+    void vma_changed(const Vma& vma) {
+        if (timeline) timeline->vma_changed(vma);
+    }
     void unlink_anon_vmas(Vma& vma) {
-        if (vma.anon_vma) model.unlink_anon_vmas(vma);
+        if (!vma.anon_vma) return;
+        model.unlink_anon_vmas(vma);
+        vma_changed(vma);
     }
     void pre_update(Vma& vma) {
         if (vma.anon_vma) model.pre_update_vma(vma);
@@ -220,9 +226,15 @@ struct Machine::State {
     void handle_write(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf& leaf, i8 present,
                       unsigned order);
     void new_private_page(AddressSpace& mm, const Vma& vma, u64 addr, PteLeaf& leaf);
-    void mapped(const AddressSpace& mm, u64 addr, Pte pte);    // only if every_page
-    void unmapped(const AddressSpace& mm, u64 addr, Pte pte);  // likewise
-    void move_anon_rmap(Folio& folio, Home home);
+    // Only if every_page.
+    void mapped(const AddressSpace& mm, u64 addr, Pte pte, bool by_pmd = false);
+    void unmapped(const AddressSpace& mm, u64 addr, Pte pte);
+    Pte make_folio(u64 index, unsigned order, u32 mapcount, Home home, bool exclusive);
+    void free_folio(Pte pte);
+    void folio_changed(Pte pte) {
+        if (timeline) timeline->folio_changed(pte);
+    }
+    void move_anon_rmap(Pte pte, Home home);
     void populate(AddressSpace& mm, u64 start, u64 end, bool stop_at_errors = false);
     void do_populate(AddressSpace& mm, const Event& e);
     void populate_vma(AddressSpace& mm, Vma& vma, u64 start, u64 end, bool write);
@@ -285,6 +297,7 @@ struct Machine::State {
 
     // ---- validate.cpp ----
     void validate();
+    void validate_timeline();
     void verify();  // validate(), as verify_every() asked for
     std::vector<AnonMapping> anon_mappings();
 
@@ -302,6 +315,7 @@ struct Machine::State {
     TraceFacts facts;
     WalkPolicy policy;
     Recorder& recorder;
+    TimelineTables* timeline = nullptr;  // if the replay records its history
     bool visits_recorded = false;
     const Needs needs;  // of the model
     bool every_page;    // each page has a record: nothing is kPrivate

@@ -17,7 +17,7 @@ constexpr u64 kReadAhead = 1;  // swap_in: flags
 // copy_nonpresent_pte(): both sides share the page from now on.
 Pte Machine::State::dup_swap_entry(Pte entry, u64 index, Home home) {
     if (entry == kSwapPrivate) {
-        const Pte pte = folios.make(index, 0, 0, home);
+        const Pte pte = make_folio(index, 0, 0, home, false);
         model.folios_homed(home, 1);
         folios.swap_dup(pte, 2);
         return pte | kSwap;
@@ -161,6 +161,7 @@ void Machine::State::do_swap_page(AddressSpace& mm, Vma& vma, u64 addr, PteLeaf&
         model.folios_homed(home, 1);
         model.folios_unhomed(f.home, 1);
         f.home = home;
+        if (timeline) timeline->folio_homed(pte, true);
     }
     map_swapped(mm, leaf, addr, pte);
 }
@@ -179,8 +180,10 @@ void Machine::State::fault_from_swap(AddressSpace& mm, Vma& vma, u64 addr, PteLe
         // folio, found no reference but its own, and had it exclusive where it was at home; now
         // do_wp_page() moves it.
         if (write && facts.kernel < Kernel::v7_3 && is_folio(pte))
-            if (Folio& f = folio(pte); f.order == 0 && f.mapcount == 1 && !f.swapped)
+            if (Folio& f = folio(pte); f.order == 0 && f.mapcount == 1 && !f.swapped) {
                 f.exclusive = 1;
+                folio_changed(pte);
+            }
     } else {
         return;
     }

@@ -251,6 +251,7 @@ void Machine::State::validate() {
     if (recount.groups != store.groups.live()) broken("groups of entries that no page table has");
     live.homed = std::move(recount.homed);
     model.validate(live);
+    if (timeline) validate_timeline();
 }
 
 void Machine::State::verify() {

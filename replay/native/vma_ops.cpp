@@ -41,6 +41,7 @@ Vma* Machine::State::vma_alloc(AddressSpace& mm, std::size_t site) {
     vma->mm = &mm;
     vma->serial = ++vmas_made;
     vma->slot = slot;
+    if (timeline) timeline->vma_made(*vma);
     return vma;
 }
 
@@ -52,11 +53,13 @@ Vma* Machine::State::vma_dup(const Vma& vma) {
     copy->serial = serial;
     copy->slot = slot;
     copy->chain = nullptr;
+    if (timeline) timeline->vma_made(*copy, &vma);
     return copy;
 }
 
 void Machine::State::vma_free(Vma* vma) {
     costs.freed(kVmAreaStruct);
+    if (timeline) timeline->vma_freed(*vma);
     vma->mm = nullptr;
     vma->serial = 0;
     free_vmas.push_back(vma);
@@ -69,6 +72,7 @@ void Machine::State::set_range(Vma& vma, u64 start, u64 end, u64 pgoff, u64 anon
     vma.end = end;
     vma.pgoff = pgoff;
     vma.anon_pgoff = anon_pgoff;
+    vma_changed(vma);
 }
 
 void Machine::State::resize(Vma& vma, u64 start, u64 end) {
@@ -78,7 +82,9 @@ void Machine::State::resize(Vma& vma, u64 start, u64 end) {
 }
 
 void Machine::State::anon_vma_prepare(Vma& vma) {
-    if (!vma.anon_vma) model.anon_vma_prepare(vma);
+    if (vma.anon_vma) return;
+    model.anon_vma_prepare(vma);
+    vma_changed(vma);
 }
 
 // ---- split ----
@@ -151,6 +157,7 @@ void Machine::State::dup_anon_vma(Vma& dst, const Vma& src) {
     if (!src.anon_vma || dst.anon_vma) return;
     dst.anon_vma = src.anon_vma;
     model.anon_vma_clone(dst, src, CloneFor::merge_unfaulted);
+    vma_changed(dst);
 }
 
 void Machine::State::commit_merge(VmaMerge& vmg) {

@@ -193,6 +193,7 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     totals.useless += r.visits - r.hits;
     totals.misses += r.misses;
     recorder.walk(r);
+    if (timeline) timeline->walk(r, walk.folio, pte, mm, addr);
     for (const VisitRecord& v : walk_visits) recorder.visit(v);
     if (!r.misses) return;
     // Misses are rare, so what was never offered is looked for the hard way.

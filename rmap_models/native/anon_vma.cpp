@@ -69,6 +69,7 @@ AnonVma& AnonVmaModel::anon_vma_alloc(std::size_t site) {
     AnonVma& anon_vma = anon_vmas_[handle];
     anon_vma.self = anon_vma.root = anon_vma.parent = handle;
     anon_vma.refcount = 1;
+    if (watcher_) watcher_->object_made(handle, nullptr);
     return anon_vma;
 }
 
@@ -96,6 +97,7 @@ AnonVmaChain& AnonVmaModel::anon_vma_chain_assign(Vma& vma, AnonVma& anon_vma) {
     avc.same_vma = chain_head(vma);
     set_chain_head(vma, handle);
     anon_vma.tree.insert(&avc);
+    if (watcher_) watcher_->linked(anon_vma.self, vma);
     return avc;
 }
 
@@ -244,6 +246,7 @@ void AnonVmaModel::unlink_anon_vmas(Vma& vma) {
         AnonVma& anon_vma = anon_vmas_[avc.anon_vma];
         const u32 next = avc.same_vma;
         anon_vma.tree.erase(&avc);
+        if (watcher_) watcher_->unlinked(anon_vma.self, vma);
         ++links;
         if (anon_vma.tree.empty()) {
             --anon_vmas_[anon_vma.parent].num_children;  // a root: its own
@@ -277,6 +280,7 @@ void AnonVmaModel::pre_update_vma(Vma& vma) {
     for (u32 at = chain_head(vma); at; at = chains_[at].same_vma) {
         AnonVmaChain& avc = chains_[at];
         anon_vmas_[avc.anon_vma].tree.erase(&avc);
+        if (watcher_) watcher_->unlinked(avc.anon_vma, vma);
         costs_.count(kAvcRemoves);
     }
 }
@@ -289,6 +293,7 @@ void AnonVmaModel::post_update_vma(Vma& vma) {
         avc.start = vma.anon_pgoff;
         avc.last = vma.last_index();
         anon_vmas_[avc.anon_vma].tree.insert(&avc);
+        if (watcher_) watcher_->linked(avc.anon_vma, vma);
         costs_.count(kAvcInserts);
     }
 }

@@ -50,6 +50,7 @@ class AnonVmaModel final : public RmapModel {
     Home root_home(const Vma& vma) const override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 
     // What tests look at.
@@ -72,6 +73,7 @@ class AnonVmaModel final : public RmapModel {
 
     Kernel kernel_;
     Costs& costs_;
+    RmapWatcher* watcher_ = nullptr;
     Pool<AnonVma> anon_vmas_;
     Pool<AnonVmaChain> chains_;
     u32 updating_ = 0;  // VMAs between pre_update_vma() and post_update_vma()

@@ -50,6 +50,7 @@ CowContext& CowModel::alloc(Mm& mm) {
     context.refcount = 1;
     mm.rmap = &context;
     costs_.allocated(kCowContext);
+    if (watcher_) watcher_->object_made(context.self, &mm);
     return context;
 }
 
@@ -114,6 +115,7 @@ void CowModel::tell_ledger(CowContext& context) {
     };
     account(kMapleNode, context.maple_nodes, context.remaps.maple_nodes());
     account(kDisplacement, context.array_slots, context.remaps.array_slots());
+    if (watcher_) watcher_->remaps_changed(context.self);
 }
 
 // A faulted VMA is at a place.
@@ -187,6 +189,14 @@ void CowModel::post_update_vma(Vma& vma) {
         leave(context, before.start, before.end, before.displacement, nullptr);
     }
     enter(context, vma);
+}
+
+std::vector<Remap> CowModel::remaps(u32 object) const {
+    std::vector<Remap> result;
+    for (const RemapTree::Entry& entry : contexts_[object]->remaps.entries())
+        for (const i64 d : entry.displacements.values())
+            result.push_back({entry.first, entry.last, d});
+    return result;
 }
 
 // ---- folios ----

@@ -92,6 +92,8 @@ class CowModel : public RmapModel {
     void folios_homed(Home home, u64 n) final;
     void folios_unhomed(Home home, u64 n) final;
     void rmap_walk(Walk& walk) final;
+    void watch(RmapWatcher* watcher) final { watcher_ = watcher; }
+    std::vector<Remap> remaps(u32 object) const final;
     void validate(const Live& live) const final;
 
     // What tests look at.
@@ -136,6 +138,7 @@ class CowModel : public RmapModel {
 
     const ModelInfo& info_;
     Costs& costs_;
+    RmapWatcher* watcher_ = nullptr;
     const SortedInsert insert_;
     std::vector<std::unique_ptr<CowContext>> contexts_;  // by handle
     std::vector<u32> free_;

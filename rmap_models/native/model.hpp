@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -168,6 +169,30 @@ inline constexpr std::size_t kVmAreaAlloc = 0, kVmAreaDup = 1, kMachineSites = 2
 // Why a VMA's links are cloned (enum vma_operation, mm/vma.h in v7.3).
 enum class CloneFor : u8 { split, merge_unfaulted, remap };
 
+// Told of what a model keeps to find VMAs by, as it changes. Only a replay that records its history
+// has one (replay/native/timeline.hpp).
+class RmapWatcher {
+  public:
+    // There is a new object that VMAs are linked to or folios homed at, of this mm if it is of one.
+    // Its handle is what home() says, and may have been another's before.
+    virtual void object_made(u32 object, const Mm* mm) = 0;
+    // The object finds the VMA by its offsets as they are now, after others that begin there too.
+    virtual void linked(u32 object, const Vma&) = 0;
+    virtual void unlinked(u32 object, const Vma&) = 0;
+    virtual void remaps_changed(u32 object) = 0;
+
+  protected:
+    ~RmapWatcher() = default;
+};
+
+// Where an object looks for [first, last] beside where the index says: so many pages further on.
+struct Remap {
+    u64 first;
+    u64 last;
+    i64 displacement;
+    auto operator<=>(const Remap&) const = default;
+};
+
 class RmapModel {
   public:
     virtual ~RmapModel() = default;
@@ -227,6 +252,10 @@ class RmapModel {
     // The VMA's list of links (vma->anon_vma_chain), head first: for each the handle of the object
     // it leads to. Empty for a design without such links.
     virtual std::vector<u32> anon_vma_chain(const Vma&) const { return {}; }
+    // From before the first event on. Models without links, homes that are objects, or remaps need
+    // none.
+    virtual void watch(RmapWatcher*) {}
+    virtual std::vector<Remap> remaps(u32 /*object*/) const { return {}; }
     // Recounts every object of the model. Throws BrokenInvariant (invariant.hpp) that names the
     // first invariant found broken, and of what. Called between events, never by a replay that was
     // not asked to verify.

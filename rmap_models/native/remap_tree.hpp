@@ -45,6 +45,7 @@ class RemapTree {
     };
 
     bool empty() const { return entries_.empty(); }
+    std::span<const Entry> entries() const { return entries_; }
     // The entries that overlap [first, last], in order. They stay valid until the next change.
     std::span<const Entry> lookup(u64 first, u64 last) const;
     void insert(u64 first, u64 last, i64 d, SortedInsert insert = insert_sorted);

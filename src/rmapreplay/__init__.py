@@ -16,6 +16,7 @@ from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
+    from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
     from rmapreplay.rmap_models import models
     from rmapreplay.rmap_models.base import (
         Counter,
@@ -54,6 +55,7 @@ _HOMES = {
     "Param": "rmapreplay.rmap_models.base",
     "RmapModel": "rmapreplay.rmap_models.base",
     "RmapReplayError": "rmapreplay.traces.errors",
+    "Timeline": "rmapreplay.replay.timeline",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
     "Vma": "rmapreplay.rmap_models.base",
@@ -62,8 +64,10 @@ _HOMES = {
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
     "models": "rmapreplay.rmap_models",
+    "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
+    "timeline": "rmapreplay.replay.timeline",
 }
 
 __all__ = [
@@ -80,6 +84,7 @@ __all__ = [
     "Result",
     "RmapModel",
     "RmapReplayError",
+    "Timeline",
     "Trace",
     "TraceFormatError",
     "Vma",
@@ -89,9 +94,11 @@ __all__ = [
     "capture",
     "check",
     "models",
+    "read_timeline",
     "read_trace",
     "register",
     "replay",
+    "timeline",
 ]
 
 

@@ -249,6 +249,12 @@ class Table {
     DictColumn<u8>& add_dict8(std::string name, bool nullable = false) {
         return add<DictColumn<u8>>(std::move(name), nullable);
     }
+    // With the names of an enumeration, whose codes are its enumerators.
+    DictColumn<u8>& add_enum(std::string name, std::span<const std::string_view> names) {
+        DictColumn<u8>& column = add_dict8(std::move(name));
+        for (std::string_view text : names) column.code(text);
+        return column;
+    }
     DictColumn<u32>& add_dict32(std::string name, bool nullable = false) {
         return add<DictColumn<u32>>(std::move(name), nullable);
     }

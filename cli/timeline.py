@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""rmapreplay timeline: a replay as tables of what held when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmapreplay.cli.run import show_progress
+from rmapreplay.cli.tables import print_table
+from rmapreplay.replay import DEFAULT_WALKS
+
+
+def timeline(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", metavar="NAME[:KEY=VALUE,...]", help="Model to replay under."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the tables.")
+    ],
+    walks: Annotated[
+        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+    ] = DEFAULT_WALKS,
+    force: Annotated[bool, typer.Option("--force", help="Replace a timeline in DIR.")] = False,
+) -> None:
+    """Replay TRACE under a model and write what lived when to DIR, as Parquet.
+
+    VMAs, address spaces, folios, mappings, links and remaps, each with the rows of the trace from
+    and to which it holds, and the walks (docs/timeline.md).
+    """
+    from rmapreplay.replay import timeline as tables
+    from rmapreplay.traces.reader import read_trace
+
+    opened = read_trace(trace)
+    with show_progress(opened.rows) as progress:
+        made = tables.timeline(opened, model, walks=walks, out=out, force=force, progress=progress)
+    print_table(
+        ["table", "rows", "bytes"],
+        [
+            [name, rows, (made.directory / f"{name}.parquet").stat().st_size]
+            for name, rows in made.metadata["tables"].items()
+        ],
+    )
