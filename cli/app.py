@@ -16,6 +16,7 @@ from rmapreplay.cli.check import check
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
+from rmapreplay.cli.new_model import new_model
 from rmapreplay.cli.run import RunCommand, run
 from rmapreplay.cli.timeline import timeline
 from rmapreplay.traces.errors import InvariantError, RmapReplayError
@@ -34,6 +35,7 @@ app.command("import")(import_)
 app.command("info")(info)
 app.command("models")(models)
 app.command("timeline")(timeline)
+app.command("new-model")(new_model)
 
 
 def _print_version(wanted: bool) -> None:

@@ -47,8 +47,9 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            metavar="NAME[:KEY=VALUE,...]",
-            help="Model to replay under; repeatable. `rmapreplay models` lists them.",
+            metavar="MODEL[:KEY=VALUE,...]",
+            help="Model to replay under; repeatable. A name (`rmapreplay models` lists them), "
+            "file.py:Class, package.module:Class or file.so.",
         ),
     ],
     walks: Annotated[

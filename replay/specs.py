@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from rmapreplay.rmap_models import ModelInfo, registry
@@ -25,8 +26,8 @@ class ModelSpec:
             and tables.
         name: the model, without its parameters.
         params: the parameters given, by name.
-        source: what `_native.Replay` takes as its model: a built-in one's name, a subclass of
-            RmapModel, or a C model.
+        source: a built-in model's name, a subclass of RmapModel, the path of a C model's library,
+            or an object with `rmap_model_ops`.
     """
 
     label: str
@@ -43,7 +44,9 @@ class ModelSpec:
         or a value is not one of those that the parameter lists.
         """
         name, rest, source = _find(text)
-        return cls(text, name, _parse_params(name, rest, info_of(name, source)), source)
+        # What a library takes shows when it is loaded, where it can do no harm.
+        info = None if isinstance(source, Path) else info_of(name, source)
+        return cls(text, name, _parse_params(name, rest, info), source)
 
     @classmethod
     def of(cls, model: object) -> ModelSpec:
@@ -55,9 +58,8 @@ class ModelSpec:
             return cls.parse(model)
         asked = getattr(model, "__name__", type(model).__name__)
         registry.check_model(asked, model)
-        source = native_model(asked, model)
-        name = info_of(asked, source)["name"]
-        return cls(name, name, {}, source)
+        name = info_of(asked, model)["name"]
+        return cls(name, name, {}, model)
 
     def kernel(self, metadata: Mapping[str, Any]) -> str:
         """The kernel rules to follow: the parameter `kernel`, or if that is auto the trace's."""
@@ -79,18 +81,20 @@ def _find(text: str) -> tuple[str, str, Any]:
     """The model that a spec begins with: its name, what follows, and what it is."""
     head, _, rest = text.partition(":")
     if head.endswith(".so"):
-        return head, rest, native_model(head, head)
+        if not Path(head).is_file():
+            raise ModelError(head, f"no such file: {head}")
+        return head, rest, Path(head)
     if head.endswith(".py"):
         attribute, _, params = rest.partition(":")
         name = f"{head}:{attribute}"
-        return name, params, native_model(name, load_file(head, attribute))
+        return name, params, load_file(head, attribute)
     known = registry.find(head)
     if known is not None:
-        return head, rest, native_model(head, known)
+        return head, rest, known
     attribute, _, params = rest.partition(":")
     if attribute.isidentifier():
         name = f"{head}:{attribute}"
-        return name, params, native_model(name, load_module(head, attribute))
+        return name, params, load_module(head, attribute)
     raise ModelError(
         head,
         f"no such model (there are {', '.join(registry.names())}; or say file.py:Class, "
@@ -98,28 +102,24 @@ def _find(text: str) -> tuple[str, str, Any]:
     )
 
 
-def native_model(name: str, model: Any) -> Any:
-    """A model as `_native.Replay` takes it: a C library's path, or an object with `rmap_model_ops`,
-    becomes a C model. Raises ModelError if it is none."""
-    return model
-
-
-def _parse_params(name: str, text: str, info: ModelInfo) -> dict[str, str]:
-    allowed = {param["name"]: param["values"] for param in info["params"]}
+def _parse_params(name: str, text: str, info: ModelInfo | None) -> dict[str, str]:
+    allowed = {param["name"]: param["values"] for param in info["params"]} if info else None
     params: dict[str, str] = {}
     for item in text.split(",") if text else []:
         key, equals, value = item.partition("=")
         if not equals:
             raise ModelError(name, f"parameter {item!r} is not of the form key=value")
+        if key in params:
+            raise ModelError(name, f"parameter {key!r} is given twice")
+        params[key] = value
+        if allowed is None:
+            continue
         if key not in allowed:
             names = ", ".join(allowed) or "none"
             raise ModelError(name, f"no parameter {key!r} (there are {names})")
-        if key in params:
-            raise ModelError(name, f"parameter {key!r} is given twice")
         choices = allowed[key].split("|")
         if len(choices) > 1 and value not in choices:
             raise ModelError(name, f"{key}={value}: must be one of {', '.join(choices)}")
-        params[key] = value
     return params
 
 

@@ -94,6 +94,10 @@ class Vma(Protocol):
         """The struct file; 0 if anonymous."""
 
     @property
+    def policy(self) -> int:
+        """The mempolicy; 0 is the default one."""
+
+    @property
     def mm(self) -> int: ...
     @property
     def faulted(self) -> bool:

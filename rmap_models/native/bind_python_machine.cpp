@@ -56,8 +56,8 @@ const Mm& PythonMachine::known_mm(u64 handle) {
 
 PythonVma PythonMachine::vma(u64 handle) {
     const Vma& v = known_vma(handle);
-    return {v.start, v.end,  v.pgoff,      v.anon_pgoff,         v.last_index(),
-            v.flags, v.file, v.mm->serial, v.anon_vma != nullptr};
+    return {v.start, v.end,  v.pgoff,  v.anon_pgoff, v.last_index(),
+            v.flags, v.file, v.policy, v.mm->serial, v.anon_vma != nullptr};
 }
 
 PythonMm PythonMachine::mm(u64 handle) { return {known_mm(handle).pid}; }
@@ -148,6 +148,7 @@ void bind_python_machine(nb::module_& m) {
         .def_ro("last_index", &PythonVma::last_index)
         .def_ro("flags", &PythonVma::flags)
         .def_ro("file", &PythonVma::file)
+        .def_ro("policy", &PythonVma::policy)
         .def_ro("mm", &PythonVma::mm)
         .def_ro("faulted", &PythonVma::faulted)
         .def("__repr__", [](const PythonVma& vma) {

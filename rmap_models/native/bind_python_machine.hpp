@@ -14,7 +14,7 @@ namespace rmapreplay {
 // A VMA as it was when it was asked for: a copy, since it may go at any time.
 struct PythonVma {
     u64 start, end, pgoff, anon_pgoff, last_index, flags;
-    u32 file, mm;
+    u32 file, policy, mm;
     bool faulted;
 };
 struct PythonMm {

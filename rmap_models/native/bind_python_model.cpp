@@ -321,6 +321,10 @@ void PythonModel::find_callbacks() {
         if (!nb::getattr(method, "__func__", method).is(base.attr(callback->name)))
             callback->method = std::move(method);
     }
+    if (info_.needs.pages) {
+        folios_homed_.method.reset();  // the homes of its folios are its own
+        folios_unhomed_.method.reset();
+    }
 }
 
 // ---- what a class says of itself ----
