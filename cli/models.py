@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmapreplay.cli.tables import Format, print_table
 
+if TYPE_CHECKING:
+    from rmapreplay.rmap_models import CounterInfo
+
 
 def models(
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
-    """List the models, their parameters, and the objects they are made of."""
+    """List the models: parameters, objects with their bytes, locks, and what each counts."""
     from rmapreplay.rmap_models import models as list_models
 
     found = list_models()
@@ -31,6 +34,22 @@ def models(
                 [[p["name"], p["values"], p["initial"], p["doc"]] for p in model["params"]],
                 left=4,
             )
+            typer.echo("")
         print_table(["object", "bytes"], [[name, size] for name, size in model["objects"].items()])
-        typer.echo(f"per walk: {', '.join(model['walk_counters']) or 'nothing more'}")
-        typer.echo(f"per operation: {', '.join(model['op_counters']) or 'nothing more'}")
+        if model["locks"]:
+            typer.echo("")
+            print_table(
+                ["lock", "type", "what it serialises"],
+                [[lock["name"], lock["type"], lock["covers"]] for lock in model["locks"]],
+                left=3,
+            )
+        _print_counters("counted per walk", model["walk_counters"])
+        _print_counters("counted per operation", model["op_counters"])
+
+
+def _print_counters(title: str, counters: list[CounterInfo]) -> None:
+    typer.echo("")
+    if counters:
+        print_table([title, "as", ""], [[c["name"], c["cost"], c["doc"]] for c in counters], left=3)
+    else:
+        typer.echo(f"{title}: nothing")

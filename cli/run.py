@@ -166,23 +166,49 @@ def _print_summary(summary: Summary) -> None:
     _print_misses(models)
 
 
+# What all models count in the same words (docs/metrics.md), per walk and per fork.
+_PER_WALK = ("visits", "useless", "steps", "lookups", "locks", "refcounts")
+_PER_OPERATION = ("links", "locks", "refcounts")
+
+
 def _print_comparison(models: dict[str, Summary]) -> None:
+    found = list(models.values())
     rows: list[list[Cell]] = [
-        [what, *(found[what] for found in models.values())]
+        [what, *(each[what] for each in found)]
         for what in ("walks", "visits", "hits", "useless", "misses")
     ]
-    for metric in ("mean", "p95", "max"):
-        per_walk = [found["walk"]["visits"][metric] for found in models.values()]
-        rows.append([f"visits per walk, {metric}", *per_walk])
-    bytes_peak = [
-        sum(kind["bytes_peak"] for name, kind in found["objects"].items() if _is_rmap(name))
-        for found in models.values()
-    ]
-    rows.append(["bytes at peak, without VMAs", *bytes_peak])
-    if any(found["verified"] for found in models.values()):
-        rows.append(["times verified", *(found["verified"] for found in models.values())])
-    rows.append(["events per second", *(m["events_per_second"] for m in models.values())])
+    for metric in ("p95", "max"):
+        rows.append(
+            [f"visits per walk, {metric}", *(each["walk"]["visits"][metric] for each in found)]
+        )
+    for metric in _PER_WALK:
+        rows.append([f"{metric} per walk", *(each["walk"][metric]["mean"] for each in found)])
+    rows.append(["bytes at peak, without VMAs", *map(_bytes_at_peak, found)])
+    if any("fork" in each["operations"] for each in found):
+        forks = [each["operations"].get("fork") for each in found]
+        rows.append(["objects per fork, without VMAs", *map(_objects_per_call, forks)])
+        for cost in _PER_OPERATION:
+            rows.append([f"{cost} per fork", *(_per_call(fork, cost) for fork in forks)])
+    if any(each["verified"] for each in found):
+        rows.append(["times verified", *(each["verified"] for each in found)])
+    rows.append(["events per second", *(each["events_per_second"] for each in found)])
     print_table(["", *models], rows)
+
+
+def _bytes_at_peak(found: Summary) -> int:
+    """Of the model's own objects, each kind at its own peak."""
+    return sum(kind["bytes_peak"] for name, kind in found["objects"].items() if _is_rmap(name))
+
+
+def _objects_per_call(operation: Summary | None) -> float | None:
+    if not operation:
+        return None
+    allocated = sum(n for kind, n in operation["allocated"].items() if _is_rmap(kind))
+    return float(allocated / operation["calls"])
+
+
+def _per_call(operation: Summary | None, cost: str) -> float | None:
+    return float(operation["costs"][cost] / operation["calls"]) if operation else None
 
 
 def _is_rmap(kind: str) -> bool:

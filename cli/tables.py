@@ -10,6 +10,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import JustifyMethod
 
 Cell = str | int | float | None
 
@@ -31,14 +35,53 @@ def number(value: Cell) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, left: int = 1) -> None:
-    """Print a table whose first `left` columns are text; the others are aligned to the right."""
+    """Print a table whose first `left` columns are text; the others are aligned to the right.
+
+    In a terminal, a table that is too wide is printed in parts, each with the first column.
+    """
     cells = [[number(cell) for cell in row] for row in rows]
-    # Rich cuts cells that do not fit; half a number is worse than a wrapped line.
-    needed = sum(max(map(len, column)) + 3 for column in zip(header, *cells, strict=True))
-    if sys.stdout.isatty() and needed <= shutil.get_terminal_size().columns:
-        _print_rich(header, cells, left)
-    else:
+    if not sys.stdout.isatty():
         _print_plain(header, cells, left)
+        return
+    widths = [max(map(len, column)) + 3 for column in zip(header, *cells, strict=True)]
+    room = shutil.get_terminal_size().columns
+    # Rich cuts cells that do not fit; half a number is worse than a wrapped line.
+    if left < len(header) and sum(widths) > room:
+        for number_of_part, part in enumerate(_parts(widths, left, room)):
+            if number_of_part:
+                print()
+            _print_fitting(header, cells, left, [*range(left), *part], room)
+    else:
+        _print_fitting(header, cells, left, range(len(header)), room)
+
+
+def _parts(widths: Sequence[int], left: int, room: int) -> list[list[int]]:
+    """The columns behind the first `left`, in groups that fit beside these."""
+    parts: list[list[int]] = []
+    used = room
+    for column in range(left, len(widths)):
+        used += widths[column]
+        if used > room:
+            parts.append([])
+            used = sum(widths[:left]) + widths[column]
+        parts[-1].append(column)
+    return parts
+
+
+def _print_fitting(
+    header: Sequence[str],
+    cells: list[list[str]],
+    left: int,
+    columns: Sequence[int],
+    room: int,
+) -> None:
+    shown = [header[column] for column in columns]
+    lines = [[line[column] for column in columns] for line in cells]
+    needed = sum(max(map(len, column)) + 3 for column in zip(shown, *lines, strict=True))
+    if needed <= room or left >= len(header):  # text may wrap
+        _print_rich(shown, lines, left)
+    else:
+        _print_plain(shown, lines, left)
 
 
 def _print_plain(header: Sequence[str], cells: list[list[str]], left: int) -> None:
@@ -61,7 +104,8 @@ def _print_rich(header: Sequence[str], cells: list[list[str]], left: int) -> Non
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, title in enumerate(header):
-        table.add_column(Text(title), justify="left" if i < left else "right")
+        justify: JustifyMethod = "left" if i < left else "right"
+        table.add_column(Text(title), justify=justify, overflow="fold")
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     Console().print(table)

@@ -19,6 +19,39 @@ class ParamInfo(TypedDict):
     doc: str
 
 
+class CounterInfo(TypedDict):
+    """Something that a model counts.
+
+    cost: in the words that all models share: step, lookup, lock, refcount, link or other
+        (docs/metrics.md).
+    lock: for cost lock, the LockInfo that it counts; else "".
+    """
+
+    name: str
+    cost: str
+    doc: str
+    lock: str
+
+
+class LockInfo(TypedDict):
+    """A kind of lock that the design takes; `covers` is what one such lock serialises."""
+
+    name: str
+    type: str
+    covers: str
+
+
+class NeedsInfo(TypedDict):
+    """What the design asks of the rest of mm.
+
+    pages: it is told of every page that is mapped and unmapped.
+    index_is_address: folio->index is the virtual page, also of memory that was moved.
+    """
+
+    pages: bool
+    index_is_address: bool
+
+
 class ModelInfo(TypedDict):
     """What a model is made of.
 
@@ -30,8 +63,10 @@ class ModelInfo(TypedDict):
     doc: str
     params: list[ParamInfo]
     objects: dict[str, int]
-    walk_counters: list[str]
-    op_counters: list[str]
+    locks: list[LockInfo]
+    walk_counters: list[CounterInfo]
+    op_counters: list[CounterInfo]
+    needs: NeedsInfo
 
 
 def models() -> list[ModelInfo]:

@@ -22,6 +22,16 @@ ModelEntry built_in(const std::string& name) {
     throw std::invalid_argument("no model named " + name + " (there are " + known + ")");
 }
 
+nb::list describe(std::span<const Counter> counters) {
+    nb::list result;
+    for (const Counter& counter : counters) {
+        const auto cost = kCostClassNames[static_cast<std::size_t>(counter.cost)];
+        result.append(dict_of("name", str(counter.name), "cost", str(cost), "doc", str(counter.doc),
+                              "lock", str(counter.lock)));
+    }
+    return result;
+}
+
 nb::dict describe(const ModelInfo& info) {
     nb::list params;
     for (const Param& param : info.params) {
@@ -30,12 +40,16 @@ nb::dict describe(const ModelInfo& info) {
     }
     nb::dict objects;
     for (const ObjectKind& kind : object_kinds(info)) objects[str(kind.name)] = kind.bytes;
-    nb::list walk_counters;
-    for (const Counter& counter : info.walk_counters) walk_counters.append(str(counter.name));
-    nb::list op_counters;
-    for (const Counter& counter : info.op_counters) op_counters.append(str(counter.name));
-    return dict_of("name", str(info.name), "doc", str(info.doc), "params", params, "objects",
-                   objects, "walk_counters", walk_counters, "op_counters", op_counters);
+    nb::list locks;
+    for (const LockClass& lock : info.locks) {
+        locks.append(
+            dict_of("name", str(lock.name), "type", str(lock.type), "covers", str(lock.covers)));
+    }
+    return dict_of(
+        "name", str(info.name), "doc", str(info.doc), "params", params, "objects", objects, "locks",
+        locks, "walk_counters", describe(info.walk_counters), "op_counters",
+        describe(info.op_counters), "needs",
+        dict_of("pages", info.needs.pages, "index_is_address", info.needs.index_is_address));
 }
 
 }  // namespace

@@ -169,6 +169,7 @@ nb::dict Replay::objects() const {
 nb::dict Replay::operations() const {
     nb::dict result;
     const std::vector<ObjectKind> kinds = object_kinds(*entry_.info);
+    const CostSums sums(kOpSums, entry_.info->op_counters);
     for (std::size_t op = 0; op < kOpNames.size(); ++op) {
         const OpCosts& costs = machine_->operations()[op];
         if (costs.calls == 0) continue;
@@ -182,8 +183,12 @@ nb::dict Replay::operations() const {
         for (std::size_t i = 0; i < entry_.info->op_counters.size(); ++i) {
             counters[str(entry_.info->op_counters[i].name)] = costs.counters[i];
         }
-        result[str(kOpNames[op])] = dict_of("calls", costs.calls, "allocated", allocated, "freed",
-                                            freed, "counters", counters);
+        nb::dict in_common;
+        const auto summed = sums(costs.counters);
+        for (std::size_t i = 0; i < kOpSums.size(); ++i)
+            in_common[str(sum_name(kOpSums[i]))] = summed[i];
+        result[str(kOpNames[op])] = dict_of("calls", costs.calls, "costs", in_common, "allocated",
+                                            allocated, "freed", freed, "counters", counters);
     }
     return result;
 }

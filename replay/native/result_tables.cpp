@@ -1,16 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "replay/native/result_tables.hpp"
 
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace rmapreplay {
 namespace {
 
-std::vector<TypedColumn<u64>*> add_counters(Table& table, std::span<const Counter> counters) {
+template <std::size_t N>
+std::vector<TypedColumn<u64>*> add_sums(Table& table, const std::array<CostClass, N>& classes) {
     std::vector<TypedColumn<u64>*> columns;
-    for (const Counter& counter : counters)
-        columns.push_back(&table.add_column<u64>(std::string(counter.name)));
+    for (const CostClass cost : classes)
+        columns.push_back(&table.add_column<u64>(std::string(sum_name(cost))));
+    return columns;
+}
+
+// The counters that need a column of their own: all but one that is by itself the sum it is called
+// after.
+template <std::size_t N>
+std::vector<std::size_t> own_counters(std::span<const Counter> counters,
+                                      const std::array<CostClass, N>& classes) {
+    std::vector<std::size_t> own;
+    for (std::size_t i = 0; i < counters.size(); ++i) {
+        const CostClass cost = counters[i].cost;
+        const bool summed = std::find(classes.begin(), classes.end(), cost) != classes.end();
+        const auto of_class = std::count_if(counters.begin(), counters.end(),
+                                            [&](const Counter& c) { return c.cost == cost; });
+        if (!summed || of_class > 1 || counters[i].name != sum_name(cost)) own.push_back(i);
+    }
+    return own;
+}
+
+std::vector<TypedColumn<u64>*> add_counters(Table& table, std::span<const Counter> counters,
+                                            const std::vector<std::size_t>& own) {
+    std::vector<TypedColumn<u64>*> columns;
+    for (const std::size_t i : own) {
+        const std::string name(counters[i].name);
+        for (std::size_t column = 0; column < table.columns(); ++column)
+            if (table.column(column).name() == name)
+                throw std::invalid_argument("a counter cannot be called '" + name +
+                                            "': that is another column's name");
+        columns.push_back(&table.add_column<u64>(name));
+    }
     return columns;
 }
 
@@ -26,6 +58,11 @@ std::vector<TypedColumn<u64>*> add_kinds(Table& table, const ModelInfo& model,
 template <class Counts>
 void append_all(const std::vector<TypedColumn<u64>*>& columns, const Counts& counts) {
     for (std::size_t i = 0; i < columns.size(); ++i) columns[i]->append(counts[i]);
+}
+
+void append_own(const std::vector<TypedColumn<u64>*>& columns, const std::vector<std::size_t>& own,
+                const std::array<u64, kMaxCounters>& counters) {
+    for (std::size_t i = 0; i < columns.size(); ++i) columns[i]->append(counters[own[i]]);
 }
 
 // Every row of a model's tables names it by the first and only string.
@@ -52,6 +89,12 @@ std::vector<ObjectKind> object_kinds(const ModelInfo& model) {
     return kinds;
 }
 
+std::string_view sum_name(CostClass cost) {
+    constexpr std::array<std::string_view, kCostClassNames.size()> names = {
+        "steps", "lookups", "locks", "refcounts", "links", ""};
+    return names[static_cast<std::size_t>(cost)];
+}
+
 std::vector<AllocSite> alloc_sites(const ModelInfo& model) {
     std::vector<AllocSite> sites{{kVmAreaStruct, "vm_area_alloc"}, {kVmAreaStruct, "vm_area_dup"}};
     sites.insert(sites.end(), model.sites.begin(), model.sites.end());
@@ -73,8 +116,10 @@ ResultTables::Walks::Walks(const ModelInfo& info, std::string_view label)
       useless_other(table.add_column<u32>("useless_other")),
       misses(table.add_column<u32>("misses")),
       levels(table.add_column<u32>("levels")),
+      sums(add_sums(table, kWalkSums)),
       stopped(table.add_column<bool>("stopped")),
-      counters(add_counters(table, info.walk_counters)) {}
+      counters(
+          add_counters(table, info.walk_counters, own_counters(info.walk_counters, kWalkSums))) {}
 
 ResultTables::Visits::Visits(std::string_view label)
     : walk(table.add_column<u64>("walk")),
@@ -100,9 +145,10 @@ ResultTables::Operations::Operations(const ModelInfo& info, std::string_view lab
       model(add_model(table, label)),
       op(add_enum(table, "op", kOpNames)),
       pid(table.add_column<i32>("pid")),
+      sums(add_sums(table, kOpSums)),
       allocated(add_kinds(table, info, "_allocated")),
       freed(add_kinds(table, info, "_freed")),
-      counters(add_counters(table, info.op_counters)) {}
+      counters(add_counters(table, info.op_counters, own_counters(info.op_counters, kOpSums))) {}
 
 ResultTables::Memory::Memory(const ModelInfo& info, std::string_view label)
     : seq(table.add_column<u64>("seq")),
@@ -116,6 +162,10 @@ ResultTables::Memory::Memory(const ModelInfo& info, std::string_view label)
 
 ResultTables::ResultTables(const ModelInfo& model, std::string_view label, Sink sink)
     : kinds_(object_kinds(model)),
+      walk_sums_(kWalkSums, model.walk_counters),
+      op_sums_(kOpSums, model.op_counters),
+      walk_counters_(own_counters(model.walk_counters, kWalkSums)),
+      op_counters_(own_counters(model.op_counters, kOpSums)),
       sink_(std::move(sink)),
       walks_(model, label),
       visits_(label),
@@ -125,7 +175,9 @@ ResultTables::ResultTables(const ModelInfo& model, std::string_view label, Sink 
     for (std::string_view name : {"visits", "hits", "useless", "levels"}) {
         metrics_.push_back({name, {}});
     }
-    for (const Counter& counter : model.walk_counters) metrics_.push_back({counter.name, {}});
+    for (const CostClass cost : kWalkSums) metrics_.push_back({sum_name(cost), {}});
+    for (const std::size_t i : walk_counters_)
+        metrics_.push_back({model.walk_counters[i].name, {}});
 }
 
 void ResultTables::walk(const WalkRecord& record) {
@@ -134,9 +186,10 @@ void ResultTables::walk(const WalkRecord& record) {
     metrics_[1].values.add(record.hits);
     metrics_[2].values.add(useless);
     metrics_[3].values.add(record.levels);
-    for (std::size_t i = 4; i < metrics_.size(); ++i) {
-        metrics_[i].values.add(record.counters[i - 4]);
-    }
+    const auto sums = walk_sums_(record.counters);
+    auto metric = metrics_.begin() + 4;
+    for (const u64 sum : sums) (metric++)->values.add(sum);
+    for (const std::size_t i : walk_counters_) (metric++)->values.add(record.counters[i]);
     if (!sink_) return;
     walks_.walk.append(record.walk);
     walks_.seq.append(record.seq);
@@ -152,8 +205,9 @@ void ResultTables::walk(const WalkRecord& record) {
     walks_.useless_other.append(record.useless_other);
     walks_.misses.append(record.misses);
     walks_.levels.append(record.levels);
+    append_all(walks_.sums, sums);
     walks_.stopped.append(record.stopped);
-    append_all(walks_.counters, record.counters);
+    append_own(walks_.counters, walk_counters_, record.counters);
     flush_if_full("walks", walks_.table);
 }
 
@@ -189,9 +243,10 @@ void ResultTables::operation(const OperationRecord& record) {
     operations_.model.append_code(0);
     operations_.op.append_code(static_cast<u8>(record.op));
     operations_.pid.append(record.pid);
+    append_all(operations_.sums, op_sums_(record.costs.counters));
     append_all(operations_.allocated, record.costs.allocated);
     append_all(operations_.freed, record.costs.freed);
-    append_all(operations_.counters, record.costs.counters);
+    append_own(operations_.counters, op_counters_, record.costs.counters);
     flush_if_full("operations", operations_.table);
 }
 

@@ -3,7 +3,10 @@
 // a row of a table, handed on whenever it is full.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +24,37 @@ std::vector<ObjectKind> object_kinds(const ModelInfo& model);
 // The functions that allocate them, the machine's own first.
 std::vector<AllocSite> alloc_sites(const ModelInfo& model);
 
+// What all models count in the same words: sums over a model's counters of a class, named after it.
+inline constexpr std::array kWalkSums = {CostClass::step, CostClass::lookup, CostClass::lock,
+                                         CostClass::refcount};
+inline constexpr std::array kOpSums = {CostClass::link, CostClass::lock, CostClass::refcount};
+std::string_view sum_name(CostClass cost);  // "steps", "lookups", ...
+
+// Makes such sums. Which counter goes where is worked out once.
+template <std::size_t N>
+class CostSums {
+  public:
+    CostSums(const std::array<CostClass, N>& classes, std::span<const Counter> counters)
+        : size_(counters.size()) {
+        for (std::size_t i = 0; i < size_; ++i) {
+            sum_of_[i] = N;
+            for (std::size_t sum = 0; sum < N; ++sum)
+                if (classes[sum] == counters[i].cost) sum_of_[i] = static_cast<u8>(sum);
+        }
+    }
+    std::array<u64, N> operator()(const std::array<u64, kMaxCounters>& counters) const {
+        std::array<u64, N + 1> sums{};  // the last is for what goes into none
+        for (std::size_t i = 0; i < size_; ++i) sums[sum_of_[i]] += counters[i];
+        std::array<u64, N> result;
+        std::copy_n(sums.begin(), N, result.begin());
+        return result;
+    }
+
+  private:
+    std::size_t size_;
+    std::array<u8, kMaxCounters> sum_of_{};
+};
+
 class ResultTables final : public Recorder {
   public:
     // Takes over a table, named walks, visits, misses, operations or memory, with its next rows.
@@ -28,7 +62,8 @@ class ResultTables final : public Recorder {
     static constexpr std::size_t kRowsPerTable = std::size_t{1} << 16;
     static constexpr std::size_t kFirstMisses = 10;
 
-    // `label` fills the tables' model column. Without a sink only the distributions are kept.
+    // `label` fills the tables' model column. Without a sink only the distributions are kept. Throws
+    // std::invalid_argument if a counter has the name of another column.
     ResultTables(const ModelInfo& model, std::string_view label, Sink sink);
 
     void walk(const WalkRecord& record) override;
@@ -39,7 +74,7 @@ class ResultTables final : public Recorder {
     // Hands on what is left; every table once, even if it is empty.
     void finish();
 
-    // visits, hits, useless, levels, then the model's own counters.
+    // visits, hits, useless, levels, the sums, then the model's own counters.
     struct Metric {
         std::string_view name;
         Histogram values;
@@ -58,6 +93,7 @@ class ResultTables final : public Recorder {
         TypedColumn<u8>& order;
         TypedColumn<u32>&mapcount, &visits, &hits, &useless, &useless_empty, &useless_other,
             &misses, &levels;
+        std::vector<TypedColumn<u64>*> sums;
         TypedColumn<bool>& stopped;
         std::vector<TypedColumn<u64>*> counters;
     };
@@ -87,7 +123,7 @@ class ResultTables final : public Recorder {
         DictColumn<u8>& model;
         DictColumn<u8>& op;
         TypedColumn<i32>& pid;
-        std::vector<TypedColumn<u64>*> allocated, freed, counters;
+        std::vector<TypedColumn<u64>*> sums, allocated, freed, counters;
     };
     struct Memory {
         Memory(const ModelInfo& model, std::string_view label);
@@ -103,6 +139,9 @@ class ResultTables final : public Recorder {
     }
 
     std::vector<ObjectKind> kinds_;
+    CostSums<kWalkSums.size()> walk_sums_;
+    CostSums<kOpSums.size()> op_sums_;
+    std::vector<std::size_t> walk_counters_, op_counters_;  // those that are no sum
     Sink sink_;
     std::vector<Metric> metrics_;
     std::vector<MissRecord> first_misses_;

@@ -471,7 +471,7 @@ TEST_CASE("models: unknown parameters and kernels are refused in one line") {
         CHECK(entry.info->walk_counters.size() <= kMaxCounters);
         CHECK(entry.info->op_counters.size() <= kMaxCounters);
     }
-    CHECK(find_model("pte_chain") == nullptr);
+    CHECK(find_model("prio_tree") == nullptr);
     const ModelInfo& info = *find_model("anon_vma")->info;
     CHECK(check_params(info, {Kernel::v6_12, {}}) == Kernel::v6_12);
     CHECK(check_params(info, {Kernel::v6_12, {{"kernel", "auto"}}}) == Kernel::v6_12);

@@ -80,11 +80,59 @@ TEST_CASE("a walk becomes a row, and a value of every metric") {
     CHECK(column_of(walks, "model").strings()[0] == "m:a=1");
     const Column& kind = column_of(walks, "kind");
     CHECK(kind.strings()[static_cast<const u8*>(kind.values())[0]] == "migrate");
-    REQUIRE(tables.metrics().size() == std::size_t{5});
+    // The model's one counter of steps is called as their sum is: one column, one metric.
+    REQUIRE(tables.metrics().size() == std::size_t{8});
     CHECK(tables.metrics()[2].name == "useless");
     CHECK(tables.metrics()[2].values.max() == u64{3});
     CHECK(tables.metrics()[4].name == "steps");
     CHECK(tables.metrics()[4].values.sum() == u64{77});
+}
+
+TEST_CASE("counters are summed by what they count, whatever the model calls them") {
+    constexpr Counter walk_counters[] = {{"nodes", CostClass::step, ""},
+                                         {"seen", CostClass::other, ""},
+                                         {"entries", CostClass::step, ""},
+                                         {"gets", CostClass::refcount, ""},
+                                         {"read_lock", CostClass::lock, "", "a"}};
+    constexpr Counter op_counters[] = {
+        {"adds", CostClass::link, ""},        {"dels", CostClass::link, ""},
+        {"scanned", CostClass::step, ""},     {"lock_a", CostClass::lock, "", "a"},
+        {"lock_b", CostClass::lock, "", "b"}, {"refcounts", CostClass::refcount, ""}};
+    ModelInfo info = kModel;
+    info.walk_counters = walk_counters;
+    info.op_counters = op_counters;
+    Collected collected;
+    ResultTables tables(info, "m", collected.sink());
+    WalkRecord walk;
+    walk.counters = {1, 20, 300, 4000, 50000};
+    tables.walk(walk);
+    OperationRecord operation;
+    operation.costs.counters = {1, 20, 300, 4000, 50000, 600000};
+    tables.operation(operation);
+    tables.finish();
+    const Table& walks = collected.tables["walks"][0];
+    CHECK(value<u64>(walks, "steps", 0) == u64{301});
+    CHECK(value<u64>(walks, "lookups", 0) == u64{0});
+    CHECK(value<u64>(walks, "locks", 0) == u64{50000});
+    CHECK(value<u64>(walks, "refcounts", 0) == u64{4000});
+    CHECK(value<u64>(walks, "entries", 0) == u64{300});
+    const Table& operations = collected.tables["operations"][0];
+    CHECK(value<u64>(operations, "links", 0) == u64{21});
+    CHECK(value<u64>(operations, "locks", 0) == u64{54000});
+    CHECK(value<u64>(operations, "refcounts", 0) == u64{600000});
+    CHECK(value<u64>(operations, "scanned", 0) == u64{300});
+    CHECK(tables.metrics()[4].name == "steps");
+    CHECK(tables.metrics()[4].values.sum() == u64{301});
+    CHECK(tables.metrics()[8].name == "nodes");
+}
+
+TEST_CASE("a counter cannot have the name of another column") {
+    for (const Counter counter :
+         {Counter{"visits", CostClass::step, ""}, Counter{"locks", CostClass::step, ""}}) {
+        ModelInfo info = kModel;
+        info.walk_counters = std::span(&counter, 1);
+        CHECK_THROWS_AS(ResultTables(info, "m", nullptr), std::invalid_argument);
+    }
 }
 
 TEST_CASE("tables are handed on at a fixed size, and once more at the end") {

@@ -161,7 +161,12 @@ class Scenario:
         self._fed = 0  # rows
         self._serials: dict[Space, int] = {}  # of the machine's mms
         self._walked: list[Folios] = []
-        self.sides = [Side(str(model["name"]), self.metadata) for model in rr.models()]
+        # Where the index is an address, mremap() copies what is shared: another truth.
+        self.sides = [
+            Side(model["name"], self.metadata)
+            for model in rr.models()
+            if not model["needs"]["index_is_address"]
+        ]
 
     # ---- rows ----
 
