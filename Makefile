@@ -11,7 +11,7 @@ DEMO_TRACE ?= traces/corpus/redis.parquet
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
-SOURCES := $(shell find src traces replay rmap_models cli \
+SOURCES := $(shell find src traces replay rmap_models testing cli \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' \) 2>/dev/null)
 CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks \
                  \( -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)

@@ -13,6 +13,7 @@ import typer
 from rmapreplay import __version__
 from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
+from rmapreplay.cli.check_model import check_model
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("run", cls=RunCommand)(run)
 app.command("check")(check)
+app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
 app.command("import")(import_)
 app.command("info")(info)

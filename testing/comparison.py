@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rows of a trace as they are made up, fed to every model, held against the naive truth, and
-written out when they do not agree."""
+"""Rows of a trace as they are made up, fed to models and held against the naive truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -12,19 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-import rmapreplay as rr
 from rmapreplay.replay.engine import ModelRun
 from rmapreplay.replay.specs import ModelSpec
-from rmapreplay.traces.schema import CANONICAL_SCHEMA, FILE_SCHEMA, NAMED_COLUMNS
-from rmapreplay.traces.writer import write_trace
+from rmapreplay.testing.calls import TEARDOWN
+from rmapreplay.testing.naive import EXEC, READ, WRITE, Area, Naive, Space
+from rmapreplay.testing.rows import PAGE, Row, RowsTrace, canonical, write_rows
 
-from .naive import EXEC, READ, WRITE, Area, Naive, Space
-
-PAGE = 4096
 Folios = set[frozenset[tuple[int, int]]]
 """Anonymous folios, each as the pages (mm, number) that map it."""
-MAY_MISS = frozenset({"cow-poc"})
-"""Models that are known to miss mappings."""
 
 _VM_FLAGS = {
     "read": 0x1,
@@ -58,17 +53,13 @@ def vm_flags(area: Area) -> int:
     )
 
 
-class _InMemory:
-    """As much of a trace as a replay must know beforehand."""
-
-    path = None
-    rows = 0
-
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self.metadata = metadata
-
-    def batches(self, batch_size: int = 0) -> Iterator[pa.RecordBatch]:
-        return iter(())
+def metadata_of(kernel: str, teardown: str) -> dict[str, Any]:
+    """What a trace made up here says of itself."""
+    return {
+        "kernel": f"{kernel}.0",
+        "thp": {"enabled": "never", "use_zero_page": True},
+        "teardown": list(TEARDOWN[teardown]),
+    }
 
 
 class Tables:
@@ -80,26 +71,30 @@ class Tables:
     def write(self, model: str, table: str, rows: pa.RecordBatch) -> None:
         self._rows.setdefault(table, []).append(rows)
 
+    def table(self, name: str) -> pa.Table:
+        return pa.Table.from_batches(self._rows[name])
+
     def columns(self, table: str, *names: str) -> Iterator[tuple[Any, ...]]:
         """Row by row, the values of some columns."""
-        whole = pa.Table.from_batches(self._rows[table]).to_pydict()
-        return zip(*(whole[name] for name in names), strict=True)
+        whole = self.table(table)
+        return zip(*(whole[name].to_pylist() for name in names), strict=True)
 
 
 class Side:
     """One model's replay."""
 
-    def __init__(self, model: str, metadata: Mapping[str, Any]) -> None:
-        self.model = model
+    def __init__(
+        self, model: str | ModelSpec, metadata: Mapping[str, Any], *, every_page: bool = False
+    ) -> None:
+        spec = ModelSpec.parse(model) if isinstance(model, str) else model
+        self.model = spec.label
         self.tables = Tables()
-        run = ModelRun(ModelSpec.parse(model), _InMemory(metadata), "none", True, self.tables)
+        run = ModelRun(spec, RowsTrace((), metadata), "none", True, self.tables)
         self.native = run.native
+        if every_page:
+            self.native.record_every_page()
         self.feed = run.feed
         self.finish = run.finish
-
-    def serials(self) -> set[int]:
-        """Of the mms there are."""
-        return set(pa.record_batch(self.native.vmas())["mm"].to_pylist())
 
     def areas(self) -> dict[tuple[int, int], int]:
         """Of each mapped page (mm, number), the vm_flags that are compared."""
@@ -122,10 +117,11 @@ class Side:
 
     def check_visits(self, walked: Sequence[Folios]) -> None:
         """Each time that all folios were walked (`walked`), each was walked once, and the VMAs of
-        all of its mappings were visited."""
-        visits: dict[int, list[tuple[int, int, int]]] = {}
-        for walk, mm, start, end in self.tables.columns("visits", "walk", "mm", "start", "end"):
-            visits.setdefault(walk, []).append((mm, start // PAGE, end // PAGE))
+        all of its mappings were visited, none twice; each visit found those that are there."""
+        visits: dict[int, list[tuple[int, int, int, int]]] = {}
+        columns = ("walk", "mm", "start", "end", "hits")
+        for walk, mm, start, end, hits in self.tables.columns("visits", *columns):
+            visits.setdefault(walk, []).append((mm, start // PAGE, end // PAGE, hits))
         walks = self.tables.columns("walks", "walk", "folio")
         for folios in walked:
             home = {where: sharers for sharers in folios for where in sharers}
@@ -133,69 +129,111 @@ class Side:
             for walk, folio in islice(walks, len(folios)):
                 sharers = home[folio >> 36, folio & ((1 << 36) - 1)]
                 seen.add(sharers)
-                for mm, page in sharers:
-                    assert any(
-                        mm == visited and start <= page < end
-                        for visited, start, end in visits.get(walk, ())
-                    ), f"{self.model}, walk {walk}: page {page:#x} of mm {mm} was not visited"
+                self._check_walk(walk, sharers, visits.get(walk, []))
             assert seen == folios, f"{self.model}: not every folio was walked"
         assert next(walks, None) is None, f"{self.model}: more walks than folios"
 
+    def _check_walk(
+        self,
+        walk: int,
+        sharers: frozenset[tuple[int, int]],
+        visits: list[tuple[int, int, int, int]],
+    ) -> None:
+        left = set(sharers)
+        for mm, start, end, hits in visits:
+            found = {(at, page) for at, page in left if at == mm and start <= page < end}
+            assert hits == len(found), (
+                f"{self.model}, walk {walk}: pages {start:#x}-{end:#x} of mm {mm} were visited; "
+                f"found {hits} mappings where {len(found)} were still to find"
+            )
+            left -= found
+        for mm, page in left:
+            raise AssertionError(
+                f"{self.model}, walk {walk}: page {page:#x} of mm {mm} was not visited"
+            )
 
-class Scenario:
-    """A trace in the making, replayed under every model as it grows.
+
+class Comparison:
+    """A trace in the making, replayed under models as it grows.
 
     Attributes:
         naive: the truth, which whoever adds rows keeps up to date.
         rows: those added so far.
+        failed: whether the models and the truth were found to differ, or a model has failed.
     """
 
-    def __init__(self, kernel: str, teardown: Sequence[str], naive: Naive) -> None:
+    def __init__(
+        self,
+        models: Sequence[str | ModelSpec],
+        kernel: str,
+        teardown: str,
+        naive: Naive,
+        *,
+        every_page: bool = False,
+        on_rows: Callable[[Sequence[Row], dict[str, Any]], None] | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """
+        every_page: each page has a folio record, with a home that is asked for once.
+        on_rows: is given all rows, and the metadata, before the last of them are replayed.
+        on_failure: is told of what check() and finish() are about to raise; it may raise something
+            of its own.
+        """
         self.naive = naive
-        self.metadata = {
-            "kernel": f"{kernel}.0",
-            "thp": {"enabled": "never", "use_zero_page": True},
-            "teardown": list(teardown),
-        }
-        self.rows: list[dict[str, Any]] = []
+        self._on_rows = on_rows
+        self._on_failure = on_failure
+        self.metadata = metadata_of(kernel, teardown)
+        self.rows: list[Row] = []
+        self.failed = False
         self._fed = 0  # rows
         self._serials: dict[Space, int] = {}  # of the machine's mms
         self._walked: list[Folios] = []
-        # Where the index is an address, mremap() copies what is shared: another truth.
-        self.sides = [
-            Side(model["name"], self.metadata)
-            for model in rr.models()
-            if not model["needs"]["index_is_address"]
-        ]
+        self._sides = [Side(model, self.metadata, every_page=every_page) for model in models]
 
     # ---- rows ----
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Append a row. It is replayed before anything is looked at."""
         self.rows.append({"time": len(self.rows), "tid": row["pid"], **row})
 
-    def replay(self) -> None:
-        """Replay the rows added since, under every model."""
+    def new_space(self, space: Space) -> None:
+        """The truth has a new address space, made by the last row; the machine numbers its mms in
+        the order in which they are made."""
+        self._serials[space] = len(self._serials) + 1
+
+    def _replay(self) -> None:
         if self._fed == len(self.rows):
             return
-        batch = _canonical(self.rows[self._fed :])
+        if self._on_rows:
+            self._on_rows(self.rows, self.metadata)
+        batch = canonical(self.rows[self._fed :])
         self._fed = len(self.rows)
-        for side in self.sides:
+        for side in self._sides:
             side.feed(batch)
 
-    def new_space(self, space: Space) -> None:
-        """Learn which of the machine's mms the truth's newest address space is."""
-        self.replay()
-        found = {max(side.serials(), default=0) for side in self.sides}
-        assert len(found) == 1, f"mms are not numbered alike: {found}"
-        self._serials[space] = found.pop()
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failed = True
+            if self._on_failure:
+                self._on_failure(error)
+            raise
 
     # ---- checks ----
 
     def check(self) -> None:
         """Hold every model against the truth: the same pages mapped, with the same flags, and in
-        the same folios. Invariants hold. Every folio is walked, for finish() to look at."""
-        self.replay()
+        the same folios. Invariants hold. Every folio is walked, for finish() to look at.
+
+        Raises AssertionError, or ModelError if a model fails.
+        """
+        with self._watched():
+            self._replay()
+            self._check_state()
+
+    def _check_state(self) -> None:
         areas = {
             (self._serials[space], page): vm_flags(area)
             for space in self.naive.living()
@@ -205,7 +243,7 @@ class Scenario:
             frozenset((self._serials[space], page) for space, page in sharers)
             for sharers in self.naive.shared_folios().values()
         }
-        for side in self.sides:
+        for side in self._sides:
             side.native.validate()
             assert side.areas() == areas, f"{side.model}: VMAs\n{_difference(side.areas(), areas)}"
             found = side.folios()
@@ -213,42 +251,23 @@ class Scenario:
             side.native.walk_all("all")
         self._walked.append(folios)
 
-    def finish(self, may_miss: Set[str] = MAY_MISS) -> None:
-        """Look at what all the walks visited, once no more rows come: no mapping was missed. And at
-        the rows, as a reader of their trace would."""
-        table = pa.Table.from_pylist(self.rows, schema=FILE_SCHEMA)
-        assert sum(batch.num_rows for batch in rr.read_trace(table).batches()) == len(self.rows)
-        for side in self.sides:
-            side.finish()
-            if side.model not in may_miss:
+    def finish(self) -> None:
+        """Look at what all the walks visited, once no more rows come. Raises AssertionError if a
+        mapping was missed or a VMA visited twice, or objects of a model outlive the address spaces.
+        """
+        with self._watched():
+            for side in self._sides:
+                side.finish()
                 side.check_visits(self._walked)
                 misses = side.native.summary()["misses"]
                 assert not misses, f"{side.model} missed {misses} mappings"
+                if not self.naive.living():
+                    left = {kind: n for kind, n in side.native.live().items() if n}
+                    assert not left, f"{side.model}: still there at the end: {left}"
 
-    # ---- files ----
-
-    def write(self, directory: Path, name: str) -> Path:
-        """Write the rows as a trace, DIRECTORY/NAME.parquet, and for reading, NAME.txt."""
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{name}.parquet"
-        write_trace(path, [pa.RecordBatch.from_pylist(self.rows, FILE_SCHEMA)], self.metadata)
-        lines = [f"{i:4} {_line(row)}\n" for i, row in enumerate(self.rows)]
-        path.with_suffix(".txt").write_text(f"{self.metadata}\n" + "".join(lines))
-        return path
-
-
-def _canonical(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """Rows as a replay takes them. A reader would make the same of them, slowly for so few."""
-    columns = []
-    for file, field in zip(FILE_SCHEMA, CANONICAL_SCHEMA, strict=True):
-        values = [row.get(file.name) for row in rows]
-        if all(value is None for value in values):
-            columns.append(pa.nulls(len(rows), field.type))
-            continue
-        if names := NAMED_COLUMNS.get(file.name):
-            values = [None if value is None else names.index(value) for value in values]
-        columns.append(pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=CANONICAL_SCHEMA)
+    def write(self, path: Path) -> Path:
+        """Write the rows as a trace, PATH.parquet, and for reading, PATH.txt."""
+        return write_rows(path, self.rows, self.metadata)
 
 
 def _difference(found: Any, expected: Any) -> str:
@@ -265,21 +284,3 @@ def _hex(item: Any) -> str:
         return ", ".join(f"page {page:#x} of mm {mm}" for mm, page in sorted(item))
     (mm, page), flags = item
     return f"page {page:#x} of mm {mm}, vm_flags {flags:#x}"
-
-
-_DECIMAL = {"fd", "file", "advice", "child", "child_tid", "error", "prot"}
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    """A row as one line: process, operation, and what is given."""
-    words = [f"{row['pid']} {row['op']:<10}"]
-    for name, value in row.items():
-        if name in ("time", "op", "pid", "tid") or value is None:
-            continue
-        if name in ("len", "new_len") and value % PAGE == 0:
-            words.append(f"{name}={value // PAGE} pages")
-        elif isinstance(value, int) and not isinstance(value, bool) and name not in _DECIMAL:
-            words.append(f"{name}={value:#x}")
-        else:
-            words.append(f"{name}={value}")
-    return " ".join(words)

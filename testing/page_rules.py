@@ -8,10 +8,9 @@ from itertools import takewhile
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from .naive import READ, WRITE, Space
-from .sequence import STACK_TOP, Sequence, lengths, numbers
-
-POPULATE_READ, POPULATE_WRITE = 22, 23
+from rmapreplay.testing.calls import POPULATE_READ, POPULATE_WRITE, STACK_TOP
+from rmapreplay.testing.naive import READ, WRITE, Space
+from rmapreplay.testing.sequence import Sequence, lengths, numbers
 
 
 class PageRules(Sequence):
@@ -26,37 +25,28 @@ class PageRules(Sequence):
         at = self.page(number, sorted(page for page in space.mapped if page < STACK_TOP - 64))
         if at is None:
             return
-        for page in range(at, at + pages):
-            if page not in space.mapped:
-                break
-            (self.naive.write if write else self.naive.read)(space, page)
-            self.feed("fault", pid, addr_page=page, write=bool(write), source="user")
+        pages = space.mapped_up_to(at, at + pages) - at
+        (self.calls.write if write else self.calls.read)(pid, at, pages)
 
     @rule(who=numbers, above=st.integers(-3, 34))
     def use_stack(self, who: int, above: int) -> None:
         pid, space = self.any_process(who)
-        page = min(space.stack + above, STACK_TOP - 1)
-        self.naive.write_stack(space, page)
-        self.feed("fault", pid, addr_page=page, write=True, source="user")
+        self.calls.write_stack(pid, min(space.stack + above, STACK_TOP - 1))
 
     @rule(who=numbers, number=numbers, pages=lengths, write=st.booleans(), row=st.booleans())
     def populate(self, who: int, number: int, pages: int, write: bool, row: bool) -> None:
         """MADV_POPULATE_*, or pages faulted in of which the capture has no faults."""
         pid, space = self.any_process(who)
-        start, end = self.span(space, number, pages)
+        start, pages = self.span(space, number, pages)
         needed = WRITE if write else READ
-        areas = (space.mapped.get(page) for page in range(start, end))
-        allowed = takewhile(lambda area: area is not None and area.prot & needed, areas)
-        end = start + len(list(allowed))
-        if end == start:
+        areas = (space.mapped.get(page) for page in range(start, start + pages))
+        pages = len(list(takewhile(lambda area: area is not None and area.prot & needed, areas)))
+        if not pages:
             return
-        for page in range(start, end):
-            (self.naive.write if write else self.naive.read)(space, page)
         if row:
-            self.feed("populate", pid, addr_page=start, len_page=end - start, write=write)
+            self.calls.populate(pid, start, pages, write=write)
         else:
-            advice = POPULATE_WRITE if write else POPULATE_READ
-            self.feed("madvise", pid, addr_page=start, len_page=end - start, advice=advice)
+            self.calls.madvise(pid, start, pages, POPULATE_WRITE if write else POPULATE_READ)
 
     # ---- reclaim ----
 
@@ -77,20 +67,17 @@ class PageRules(Sequence):
         start = self.page(number, sorted(present))
         if start is None:
             return
-        end = start + len(list(takewhile(present.__contains__, range(start, start + pages))))
-        where = {"addr_page": start, "len_page": end - start}
+        run = range(start, start + pages)
+        pages = len(list(takewhile(present.__contains__, run)))
         if how == "discard":
-            self.naive.discard(space, start, end)
-            self.feed("discard", pid, **where)
+            self.calls.discard(pid, start, pages)
             return
-        names = {space.content[page] for page in range(start, end)}
-        self.naive.swap_out(space, start, end)
-        self.feed("swap_out", pid, **where)
+        names = {space.content[page] for page in run[:pages]}
+        self.calls.swap_out(pid, start, pages)
         for other, relative in self.naive.spaces.items() if how == "all" else ():
             for page in sorted(self.evictable(relative)):
                 if relative.content[page] in names:
-                    self.naive.swap_out(relative, page, page + 1)
-                    self.feed("swap_out", other, addr_page=page, len_page=1)
+                    self.calls.swap_out(other, page)
 
     @precondition(lambda self: any(space.swapped for space in self.naive.spaces.values()))
     @rule(
@@ -106,8 +93,6 @@ class PageRules(Sequence):
         if not space.mapped[start].prot & (WRITE if write else READ):
             return
         if cached:
-            end = start + len(list(takewhile(swapped.__contains__, range(start, start + pages))))
-            self.naive.swap_in(space, start, end)
-            self.feed("swap_in", pid, addr_page=start, len_page=end - start)
-        (self.naive.write if write else self.naive.read)(space, start)
-        self.feed("fault", pid, addr_page=start, write=write, source="user")
+            run = takewhile(swapped.__contains__, range(start, start + pages))
+            self.calls.swap_in(pid, start, len(list(run)))
+        (self.calls.write if write else self.calls.read)(pid, start)

@@ -7,6 +7,7 @@ swap is mapped by nobody until it is faulted in again, and then still has its na
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -80,9 +81,14 @@ class Space:
 
 class Naive:
     """All processes. Methods are named after the calls and take pages, not addresses; the caller
-    makes only calls that succeed, or that fail having done what is said here."""
+    makes only calls that succeed, or that fail having done what is said here.
 
-    def __init__(self) -> None:
+    With `index_is_address`, moving shared content copies it, as a reverse map asks for whose folios
+    are found by their address.
+    """
+
+    def __init__(self, *, index_is_address: bool = False) -> None:
+        self._copies_shared = index_is_address
         self.spaces: dict[int, Space] = {}  # by process
         self.others: list[Space] = []  # that no process uses any more, or yet
         self._names = 0
@@ -104,6 +110,19 @@ class Naive:
                 if page not in space.swapped:
                     found.setdefault(name, set()).add((space, page))
         return found
+
+    def _shared_content(self, space: Space, pages: Iterable[int]) -> set[int]:
+        """Names of content that some pages of a space have and others too, in swap or not."""
+        uses = Counter(name for each in self.living() for name in each.content.values())
+        return {name for page in pages if uses[name := space.content.get(page, 0)] > 1}
+
+    def _move_content(self, space: Space, pages: Iterable[int], by: int) -> None:
+        copied = self._shared_content(space, pages) if self._copies_shared else ()
+        for page in pages:
+            space.copy(page, space, page + by)
+            if space.content.get(page) in copied:
+                space.content[page + by] = self.name()
+            space.drop(page)
 
     # ---- pages ----
 
@@ -185,7 +204,7 @@ class Naive:
             area = space.mapped[page]
             number = made.setdefault(area.made, self.name())
             space.mapped[page - start + to] = replace(area, made=number)
-            space.copy(page, space, page - start + to)
+        self._move_content(space, range(start, min(end, start + pages)), to - start)
         self.munmap(space, start, end)
         if pages > end - start:
             grown = replace(last, made=made[last.made])
@@ -206,10 +225,8 @@ class Naive:
         self.munmap(space, to, to + end - start)
         number = self.name()
         for page in range(start, end):
-            there = page - start + to
-            space.mapped[there] = replace(space.mapped[page], made=number)
-            space.copy(page, space, there)
-            space.drop(page)
+            space.mapped[page - start + to] = replace(space.mapped[page], made=number)
+        self._move_content(space, range(start, end), to - start)
         self._change(space, start, end, lambda area: replace(area, locked=""))
 
     def set_brk(self, space: Space, brk: int) -> None:
@@ -268,13 +285,17 @@ class Naive:
         """What fork makes; nobody's as yet."""
         space = Space()
         space.heap, space.brk, space.stack = parent.heap, parent.brk, parent.stack
+        self.copy_pages(parent, space, 0, 1 << 36)
+        return space
+
+    def copy_pages(self, parent: Space, space: Space, start: int, end: int) -> None:
+        """What fork copies of the mappings in a range."""
         for page, area in parent.mapped.items():
-            if area.dont_fork:
+            if area.dont_fork or not start <= page < end:
                 continue
             space.mapped[page] = replace(area, locked="")
             if not area.wipe_on_fork:
                 parent.copy(page, space, page)
-        return space
 
     def share(self, pid: int, child: int) -> None:
         """vfork(): the same address space, until one of them execs or exits."""
