@@ -113,7 +113,7 @@ def test_parameters_reach_the_model(run):
     up, down = json.loads(done.stdout)["models"].values()
     assert up["misses"] > 0
     assert down["misses"] > 0
-    assert up["hits"] != down["hits"]
+    assert up["first_misses"] != down["first_misses"]
 
 
 def test_what_lies_beside_the_file_can_be_imported(folder, run):
