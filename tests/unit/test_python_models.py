@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 
 import rmapreplay as rr
+from rmapreplay import _native
+from rmapreplay.rmap_models import base
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "traces" / "corpus"
@@ -313,6 +315,19 @@ def test_live_is_what_the_page_tables_have(every_callback):
     rr.replay(every_callback, model, verify="all")
     assert all(right for right, _ in seen)
     assert seen[9] == (True, {1: 9})  # eight pages and the stack's
+
+
+@pytest.mark.parametrize("name", ["Machine", "Walk", "Vma", "Mm"])
+def test_the_protocols_are_what_the_machine_has(name):
+    protocol, native = getattr(base, name), getattr(_native, name)
+
+    def public(cls):
+        return {each for each in vars(cls) if not each.startswith("_")}
+
+    assert public(protocol) == public(native)
+    for each in public(protocol):
+        prose = isinstance(vars(protocol)[each], property)
+        assert prose != callable(vars(native)[each]), each
 
 
 # ---- against native models ----
