@@ -7,6 +7,7 @@ subclass of `RmapModel` in `base.py`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict, cast
 
 
@@ -80,3 +81,8 @@ def models() -> list[ModelInfo]:
     for name, model in installed().items():
         found.append({**cast("ModelInfo", _native.model_info(model)), "name": name})
     return found
+
+
+def include_dir() -> Path:
+    """The folder that rmap_model.h is in, for the compiler of a model in C."""
+    return Path(__file__).parents[1] / "include"

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "replay/native/bind_replay.hpp"
+#include "rmap_models/native/bind_c_model.hpp"
 #include "rmap_models/native/bind_python_model.hpp"
 
 namespace nb = nanobind;
@@ -57,6 +58,7 @@ nb::dict describe(const ModelInfo& info) {
 ModelEntry model_entry(nb::handle model) {
     if (nb::isinstance<nb::str>(model)) return built_in(nb::cast<std::string>(model));
     if (is_python_model(model)) return python_model_entry(model);
+    if (is_c_model(model)) return c_model_entry(model);
     throw std::invalid_argument("not a model: " + nb::cast<std::string>(nb::repr(model)));
 }
 

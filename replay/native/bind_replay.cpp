@@ -96,6 +96,7 @@ void Replay::feed(nb::handle events) {
         EventBatch batch(imported.columns, imported.rows);
         for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
             const Event& event = batch.decode(row);
+            if (shared_row_) *static_cast<volatile u64*>(shared_row_->data()) = row_;
             machine_->apply(event);
             if (event.op == Op::fork) note_owner(event.child);
             if (row_ == watched_row_) note_watched();
@@ -212,6 +213,8 @@ void bind_replay(nb::module_& m) {
             "canonical.")
         .def_prop_ro("row", &Replay::row,
                      "The row being applied, or the next one: where it failed.")
+        .def("share_row", &Replay::share_row, "buffer"_a,
+             "From now on the buffer's first 8 bytes hold the row being applied.")
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
     bind_state(replay);

@@ -14,6 +14,7 @@
 #include "replay/native/machine.hpp"
 #include "replay/native/result_tables.hpp"
 #include "replay/native/timeline.hpp"
+#include "rmap_models/native/bind_buffer.hpp"
 #include "traces/native/bind_arrow.hpp"
 
 namespace rmapreplay {
@@ -43,6 +44,8 @@ class Replay {
     void feed(nanobind::handle events);
     void finish();
     u64 row() const { return row_; }
+    // From now on `buffer` holds the row, for other processes to see.
+    void share_row(nanobind::object buffer) { shared_row_.emplace(std::move(buffer), sizeof(u64)); }
     Machine& machine() { return *machine_; }
     nanobind::dict summary() const;
 
@@ -83,6 +86,7 @@ class Replay {
     nanobind::object sink_;
     nanobind::object timeline_sink_;
     u64 row_ = 0;
+    std::optional<WritableBuffer> shared_row_;
     std::vector<Watch> watches_;  // by row
     std::size_t next_watch_ = 0;
     u64 watched_row_ = ~u64{0};  // of the next one

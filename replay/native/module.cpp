@@ -7,6 +7,7 @@
 void bind_traces(nanobind::module_& m);
 void bind_models(nanobind::module_& m);
 void bind_python_machine(nanobind::module_& m);
+void bind_c_model(nanobind::module_& m);
 void bind_replay(nanobind::module_& m);
 
 NB_MODULE(_native, m) {
@@ -15,5 +16,6 @@ NB_MODULE(_native, m) {
     bind_traces(m);
     bind_models(m);
     bind_python_machine(m);
+    bind_c_model(m);
     bind_replay(m);
 }

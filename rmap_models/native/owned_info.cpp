@@ -61,11 +61,14 @@ const ModelInfo& OwnedInfo::finish() {
     check_names("objects", objects, kMaxObjects - 1, kMemory);
     check_names("walk_counters", walk_counters, kMaxCounters, kWalks);
     check_names("op_counters", op_counters, kMaxCounters, kOperations);
+    if (sites.size() > kMaxSites - kMachineSites)
+        throw std::invalid_argument("has " + std::to_string(sites.size()) + " sites, at most " +
+                                    std::to_string(kMaxSites - kMachineSites) + " are counted");
     check_locks("walk_counters", walk_counters, locks);
     check_locks("op_counters", op_counters, locks);
     for (const ObjectKind& kind : objects)
         if (kind.bytes == 0) throw bad("objects", kind.name, "has no bytes");
-    info_ = {name, doc, params, objects, walk_counters, op_counters, {}, locks, needs};
+    info_ = {name, doc, params, objects, walk_counters, op_counters, sites, locks, needs};
     return info_;
 }
 

@@ -29,6 +29,7 @@ class OwnedInfo {
     std::vector<Counter> walk_counters;
     std::vector<Counter> op_counters;
     std::vector<LockClass> locks;
+    std::vector<AllocSite> sites;
     Needs needs;
 
     // When all of it is there. Throws std::invalid_argument, with one clear line, if there is more

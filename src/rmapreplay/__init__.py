@@ -17,7 +17,7 @@ from rmapreplay.replay.result import Result, replay
 if TYPE_CHECKING:
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
-    from rmapreplay.rmap_models import models
+    from rmapreplay.rmap_models import include_dir, models
     from rmapreplay.rmap_models.base import (
         Counter,
         Live,
@@ -63,6 +63,7 @@ _HOMES = {
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
+    "include_dir": "rmapreplay.rmap_models",
     "models": "rmapreplay.rmap_models",
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
@@ -93,6 +94,7 @@ __all__ = [
     "attach",
     "capture",
     "check",
+    "include_dir",
     "models",
     "read_timeline",
     "read_trace",
