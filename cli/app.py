@@ -14,7 +14,9 @@ from rmapreplay import __version__
 from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
 from rmapreplay.cli.check_model import check_model
+from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.import_ import import_
+from rmapreplay.cli.include_dir import include_dir
 from rmapreplay.cli.info import info
 from rmapreplay.cli.models import models
 from rmapreplay.cli.new_model import new_model
@@ -34,6 +36,7 @@ app.command("check")(check)
 app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
 app.command("import")(import_)
+app.command("include-dir")(include_dir)
 app.command("info")(info)
 app.command("models")(models)
 app.command("timeline")(timeline)
@@ -71,10 +74,8 @@ def main() -> None:
         if message := error.format_message():
             _fail(message)
         sys.exit(error.exit_code)
-    except InvariantError as error:
-        _fail(f"broken invariant: {error}", code=1)
     except RmapReplayError as error:
-        _fail(str(error))
+        _fail(error, code=1 if isinstance(error, InvariantError) else 2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}")
@@ -83,8 +84,8 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int = 2) -> None:
-    print(f"rmapreplay: error: {' '.join(message.split())}", file=sys.stderr)
+def _fail(error: str | RmapReplayError, code: int = 2) -> None:
+    print_error(error)
     if not sys.stdout.closed:
         # What is buffered may be why we are here (a full disk); trying again at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 
@@ -90,8 +91,11 @@ def run(
 ) -> None:
     """Replay TRACE under models and print what walks and operations cost.
 
-    Exit code: 1 if a model missed a mapping, under --verify if an invariant is broken (the run ends
-    there and gives no result), or under --strict if the trace met anomalies.
+    A model that fails, or breaks an invariant under --verify, takes no other with it: what those
+    found is printed and written, then a line on standard error says what failed.
+
+    Exit code: 2 if a model failed; else 1 if one missed a mapping, under --verify if an invariant
+    is broken, or under --strict if the trace met anomalies.
     """
     from rmapreplay.replay import engine
     from rmapreplay.replay.output import DirectorySink
@@ -119,19 +123,38 @@ def run(
                 progress=progress,
             )
 
+    def stop_if_all_failed(summary: Summary) -> None:
+        if not summary["models"]:
+            raise typer.Exit(_print_failures(summary))
+
     if out is None:
         summary = replay(None)
+        stop_if_all_failed(summary)
     else:
         with DirectorySink(out, model, visits=visits, force=force) as sink:
             summary = replay(sink)
+            stop_if_all_failed(summary)
             sink.write_summary(summary)
     if output is Format.json:
         typer.echo(json.dumps(summary, indent=2))
     else:
         _print_summary(summary)
     missed = any(found["misses"] for found in summary["models"].values())
-    if missed or (strict and summary["anomalies"]):
-        raise typer.Exit(1)
+    found = 1 if missed or (strict and summary["anomalies"]) else 0
+    if code := max(found, _print_failures(summary)):
+        raise typer.Exit(code)
+
+
+def _print_failures(summary: Summary) -> int:
+    """A line for each model that failed. Returns the exit code that this asks for."""
+    from rmapreplay.replay.engine import errors_of
+    from rmapreplay.traces.errors import InvariantError
+
+    code = 0
+    for error in errors_of(summary).values():
+        print_error(error)
+        code = max(code, 1 if isinstance(error, InvariantError) else 2)
+    return code
 
 
 @contextmanager

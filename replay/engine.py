@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import pyarrow as pa
 
 from rmapreplay import _native
 from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay.isolation import WorkerRun, trace_for_workers
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.traces.errors import (
     InvariantError,
@@ -55,6 +57,12 @@ class Sink(Protocol):
         several models at once. Every table comes at least once, the last time perhaps empty.
         """
 
+
+_PROGRESS_SECONDS: Final = 0.2
+"""How often to look how far models in other processes are."""
+
+_DONE: Final[Future[None]] = Future()
+_DONE.set_result(None)
 
 Progress = Callable[[int], None]
 """Called after each batch with the number of events replayed so far."""
@@ -100,7 +108,7 @@ class ModelRun:
                 visits=visits,
                 sink=None if sink is None else write,
             )
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise ModelError(spec.label, str(error)) from error
         self.native.verify_every(verify_period(verify, trace.rows))
 
@@ -116,13 +124,12 @@ class ModelRun:
             step()
         except ValueError as error:
             raise TraceFormatError(str(error), path=self._path, row=self.native.row) from error
-        except _native.BrokenInvariant as error:
-            last = max(0, self._rows - 1)
-            raise InvariantError(
-                self.spec.label, str(error), event=min(self.native.row, last)
-            ) from error
         except RuntimeError as error:
-            raise ModelError(self.spec.label, str(error), event=self.native.row) from error
+            broken = isinstance(error, _native.BrokenInvariant)
+            event = min(self.native.row, max(0, self._rows - 1))
+            raise (InvariantError if broken else ModelError)(
+                self.spec.label, str(error), event=event
+            ) from error
         finally:
             self.seconds += time.perf_counter() - start
 
@@ -191,43 +198,124 @@ def run(
     to `sink` as they fill, and without one they are not made. The result does not depend on
     `batch_size` (rows read at a time) or `threads` (models replayed at a time, default all).
 
-    Raises TraceFormatError (the trace is not right; names file and row), ModelError (a model
-    cannot be made or failed), InvariantError (a ModelError: `verify` found an invariant broken;
-    what other models found is lost), RmapReplayError (`walks`, `verify`, or two models of one
-    label).
+    A model that cannot be made, or fails, takes no other with it: `models` in the summary has
+    those that finished, `failed` the others, see errors_of(). What a failed model gave to `sink` is
+    not to be used. A model from a shared library is replayed in a process of its own, which may
+    crash.
+
+    Raises TraceFormatError (the trace is not right; names file and row), RmapReplayError (`walks`,
+    `verify`, or two models of one label).
     """
     check_walks(walks)
+    verify_period(verify, trace.rows)
     labels = [spec.label for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
             raise RmapReplayError(f"model {label} is given twice")
-    runs = [ModelRun(spec, trace, walks, visits, sink, verify) for spec in specs]
-    events = 0
-    with ThreadPoolExecutor(max_workers=min(len(runs), threads or len(runs))) as pool:
-        # While the models replay one batch the reader decodes the next.
-        pending: list[Future[None]] = []
-        for batch in trace.batches(batch_size=batch_size):
-            _wait(pending)
-            if progress and events:
-                progress(events)
-            events += batch.num_rows
-            pending = [pool.submit(run.feed, batch) for run in runs]
-        _wait(pending)
-        _wait([pool.submit(run.finish) for run in runs])
+    failed: dict[str, ModelError] = {}
+    with ExitStack() as stack:
+        here: list[ModelRun] = []
+        workers: list[WorkerRun] = []
+        told: dict[str, Any] = {}
+        for spec in specs:
+            if isinstance(spec.source, Path):
+                told = told or stack.enter_context(trace_for_workers(trace))
+                worker = WorkerRun(
+                    spec,
+                    told,
+                    walks=walks,
+                    visits=visits,
+                    verify=verify,
+                    batch_size=batch_size,
+                    sink=sink,
+                )
+                stack.callback(worker.close)
+                workers.append(worker)
+                continue
+            try:
+                here.append(ModelRun(spec, trace, walks, visits, sink, verify))
+            except ModelError as error:
+                failed[spec.label] = error
+        pool = stack.enter_context(ThreadPoolExecutor(min(len(specs), threads or len(specs))))
+        for worker in workers:
+            stack.callback(worker.kill)
+        elsewhere = [(worker, pool.submit(worker.run)) for worker in workers]
+        here = _replay_here(trace, here, pool, batch_size, progress, failed)
+        while not here and (running := [done for _, done in elsewhere if not done.done()]):
+            wait(running, timeout=_PROGRESS_SECONDS)
+            if progress:
+                progress(max(worker.row or 0 for worker in workers))
+        finished: list[ModelRun | WorkerRun] = [*here, *_wait(elsewhere, failed)]
     if progress:
-        progress(events)
-    return _summarise(trace, events, walks, runs)
+        progress(trace.rows)
+    finished.sort(key=lambda run: labels.index(run.spec.label))
+    failures = {label: failed[label] for label in labels if label in failed}
+    return _summarise(trace, walks, finished, failures)
 
 
-def _wait(pending: Sequence[Future[None]]) -> None:
-    """Wait for all; raises what the first to fail, in order of the models, has raised."""
-    for future in pending:
+def _replay_here(
+    trace: Trace,
+    runs: list[ModelRun],
+    pool: ThreadPoolExecutor,
+    batch_size: int,
+    progress: Progress | None,
+    failed: dict[str, ModelError],
+) -> list[ModelRun]:
+    """Feed all of the trace to these; returns those that did not fail."""
+    if not runs:
+        return runs
+    events = 0
+    # While the models replay one batch the reader decodes the next.
+    pending: list[tuple[ModelRun, Future[None]]] = [(run, _DONE) for run in runs]
+    for batch in trace.batches(batch_size=batch_size):
+        runs = _wait(pending, failed)
+        if progress and events:
+            progress(events)
+        events += batch.num_rows
+        pending = [(run, pool.submit(run.feed, batch)) for run in runs]
+        if not runs:
+            break
+    runs = _wait(pending, failed)
+    return _wait([(run, pool.submit(run.finish)) for run in runs], failed)
+
+
+_Run = TypeVar("_Run", ModelRun, WorkerRun)
+
+
+def _wait(
+    pending: Sequence[tuple[_Run, Future[None]]], failed: dict[str, ModelError]
+) -> list[_Run]:
+    """Wait for all; returns those that did not fail, and notes the others. Raises what is no
+    model's failure."""
+    for _, future in pending:
         future.exception()
-    for future in pending:
-        future.result()
+    alive = []
+    for run, future in pending:
+        try:
+            future.result()
+        except ModelError as error:
+            failed[run.spec.label] = error
+        else:
+            alive.append(run)
+    return alive
 
 
-def _summarise(trace: Trace, events: int, walks: str, runs: Sequence[ModelRun]) -> dict[str, Any]:
+def errors_of(summary: Mapping[str, Any]) -> dict[str, ModelError]:
+    """The errors of the models that failed, by label: ModelError, or InvariantError."""
+    return {
+        label: (InvariantError if found["invariant"] else ModelError)(
+            label, found["message"], event=found["event"]
+        )
+        for label, found in summary["failed"].items()
+    }
+
+
+def _summarise(
+    trace: Trace,
+    walks: str,
+    runs: Sequence[ModelRun | WorkerRun],
+    failed: Mapping[str, ModelError],
+) -> dict[str, Any]:
     models = {run.spec.label: run.summary() for run in runs}
     # VMAs merge differently under different models, so each has anomalies of its own; the trace's
     # are those of the model that met most.
@@ -240,8 +328,16 @@ def _summarise(trace: Trace, events: int, walks: str, runs: Sequence[ModelRun]) 
             "path": str(trace.path) if trace.path else None,
             "metadata": dict(trace.metadata),
         },
-        "events": events,
+        "events": trace.rows,
         "walk_policy": walks,
         "anomalies": dict(sorted(anomalies.items())),
         "models": models,
+        "failed": {
+            label: {
+                "message": error.reason,
+                "event": error.event,
+                "invariant": isinstance(error, InvariantError),
+            }
+            for label, error in failed.items()
+        },
     }

@@ -31,6 +31,11 @@ class MemorySink:
     def write(self, model: str, table: str, rows: pa.RecordBatch) -> None:
         self._rows[table][model].append(rows)
 
+    def drop(self, model: str) -> None:
+        """Forget what a model that failed gave."""
+        for rows in self._rows.values():
+            del rows[model]
+
     def table(self, name: str) -> pa.Table:
         """A table, models one after another; counters that a model does not have are null."""
         parts = [pa.Table.from_batches(rows) for rows in self._rows[name].values()]
@@ -161,6 +166,7 @@ class DirectorySink(WholeDirectory):
             self._append(self._part(model, table), rows)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
+        """The tables have the models that the summary has; those that failed are left out."""
         self._summary = summary
 
     def _complete(self) -> None:
@@ -173,8 +179,11 @@ class DirectorySink(WholeDirectory):
 
     def _join(self, table: str) -> None:
         """The models' parts of a table, one after another, as one file."""
+        assert self._summary is not None
         final = self._temporary / f"{table}.parquet"
-        parts = [self._temporary / self._part(model, table) for model in self._models]
+        for model in self._summary["failed"]:
+            (self._temporary / self._part(model, table)).unlink(missing_ok=True)
+        parts = [self._temporary / self._part(model, table) for model in self._summary["models"]]
         if len(parts) == 1:
             parts[0].rename(final)
             return

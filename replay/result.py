@@ -23,13 +23,18 @@ class Result:
 
     Attributes:
         summary: the totals and distributions, as in DIR/summary.json.
+        failed: the errors of models that failed, by label: ModelError, or InvariantError. They have
+            no rows in the frames.
 
     The frames have a column `model`, and hold one model's rows after another's. Counters that a
     model does not have are null in its rows.
     """
 
     def __init__(self, summary: dict[str, Any], load: Callable[[str], pl.DataFrame]) -> None:
+        from rmapreplay.replay.engine import errors_of
+
         self.summary = summary
+        self.failed = errors_of(summary)
         self._load = load
         self._frames: dict[str, pl.DataFrame] = {}
 
@@ -102,8 +107,10 @@ def replay(
         threads: models replayed at a time.
         progress: called now and then with the number of events replayed.
 
-    Raises TraceFormatError, ModelError, InvariantError (a ModelError: an invariant is broken) or
-    RmapReplayError.
+    A model that fails takes no other with it: Result.failed has its error. Raises that of the
+    first, ModelError or InvariantError (a ModelError: an invariant is broken), only if none
+    finished; and ModelError if there is no such model. Raises TraceFormatError or RmapReplayError
+    if trace or arguments are not right.
     """
     from rmapreplay.replay import engine
     from rmapreplay.replay.output import DirectorySink, MemorySink
@@ -118,7 +125,7 @@ def replay(
     labels = [spec.label for spec in specs]
 
     def run(sink: engine.Sink) -> dict[str, Any]:
-        return engine.run(
+        summary = engine.run(
             trace,
             specs,
             walks=walks,
@@ -129,10 +136,15 @@ def replay(
             sink=sink,
             progress=progress,
         )
+        if not summary["models"]:
+            raise next(iter(engine.errors_of(summary).values()))
+        return summary
 
     if out is None:
         memory = MemorySink(labels)
         summary = run(memory)
+        for label in summary["failed"]:
+            memory.drop(label)
         return Result(summary, lambda name: _from_arrow(memory.table(name)))
     with DirectorySink(out, labels, visits=visits, force=force) as directory:
         summary = run(directory)

@@ -34,7 +34,8 @@ def test_json_is_the_contract(cli, forking_trace):
     assert done.returncode == 0
     assert done.stderr == ""
     summary = json.loads(done.stdout)
-    assert list(summary) == ["trace", "events", "walk_policy", "anomalies", "models"]
+    assert list(summary) == ["trace", "events", "walk_policy", "anomalies", "models", "failed"]
+    assert summary["failed"] == {}
     assert summary["trace"]["path"] == str(forking_trace)
     assert summary["trace"]["metadata"]["kernel"] == "7.3.4"
     assert summary["events"] == 167

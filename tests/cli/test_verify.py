@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import rmapreplay as rr
@@ -115,26 +116,52 @@ class Unsound:
 def test_a_broken_invariant_names_model_event_and_invariant(forking_trace, monkeypatch):
     monkeypatch.setattr(engine._native, "Replay", Unsound)
     with pytest.raises(rr.InvariantError, match="refcount is 7") as caught:
-        rr.replay(forking_trace, ["anon_vma", "cow"], verify=True)
+        rr.replay(forking_trace, "cow", verify=True)
     assert isinstance(caught.value, rr.ModelError)
     assert (caught.value.model, caught.value.event) == ("cow", 100)
 
 
-def test_a_broken_invariant_is_a_finding_and_leaves_no_results(
-    forking_trace, tmp_path, monkeypatch, capfd
-):
+def test_a_broken_invariant_takes_no_other_model_with_it(forking_trace, monkeypatch):
+    alone = rr.replay(forking_trace, "anon_vma", verify=True)
     monkeypatch.setattr(engine._native, "Replay", Unsound)
-    out = tmp_path / "out"
-    argv = ["run", forking_trace, "--model=anon_vma", "--model=cow", "--verify", "--out", out]
+    result = rr.replay(forking_trace, ["anon_vma", "cow"], verify=True)
+    assert list(result.summary["models"]) == ["anon_vma"]
+    assert isinstance(result.failed["cow"], rr.InvariantError)
+    assert (result.failed["cow"].model, result.failed["cow"].event) == ("cow", 100)
+    assert result.walks.equals(alone.walks)
+
+
+def run_unsound(models, forking_trace, out, monkeypatch):
+    monkeypatch.setattr(engine._native, "Replay", Unsound)
+    argv = ["run", forking_trace, *(f"--model={name}" for name in models), "--verify", "--out", out]
     monkeypatch.setattr(app.os, "dup2", lambda *_: None)  # standard output is pytest's
     monkeypatch.setattr(sys, "argv", ["rmapreplay", *map(str, argv)])
     with pytest.raises(SystemExit) as left:
         app.main()
-    assert left.value.code == 1
+    return left.value.code
+
+
+BROKEN = (
+    "rmapreplay: error: broken invariant: model cow, event 100: "
+    "cow_context 0: refcount is 7, recounted 6\n"
+)
+
+
+def test_a_broken_invariant_is_a_finding(forking_trace, tmp_path, monkeypatch, capfd):
+    out = tmp_path / "out"
+    assert run_unsound(["cow", "anon_vma"], forking_trace, out, monkeypatch) == 1
     printed = capfd.readouterr()
-    assert printed.out == ""
-    assert printed.err == (
-        "rmapreplay: error: broken invariant: model cow, event 100: "
-        "cow_context 0: refcount is 7, recounted 6\n"
-    )
+    assert printed.err == BROKEN
+    assert "anon_vma (rules of Linux 7.3)" in printed.out
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["models"]) == ["anon_vma"]
+    assert summary["failed"]["cow"]["invariant"]
+    walks = pl.read_parquet(out / "walks.parquet")
+    assert walks["model"].cast(pl.String).unique().to_list() == ["anon_vma"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_there_are_no_results_if_no_model_finished(forking_trace, tmp_path, monkeypatch, capfd):
+    assert run_unsound(["cow"], forking_trace, tmp_path / "out", monkeypatch) == 1
+    assert capfd.readouterr() == ("", BROKEN)
     assert list(tmp_path.iterdir()) == []
