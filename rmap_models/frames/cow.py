@@ -96,7 +96,7 @@ def _walk(timeline: Timeline) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]
         )
     )
     found_at_home = settled(_look(at_home, timeline))
-    # Most walks end at home. The others are taken through all that is below, and cut where they end.
+    # Most walks end at home. The others are taken through all below it, and cut where they end.
     over = page_walk.stop(found_at_home, _ORDER, steps=_STEPS).filter("ends")
     going_on = settled(asked.join(over, on="walk", how="anti"))
     below = settled(going_on.join(_descendants(going_on, tree), on=["home", "seq"]))

@@ -15,6 +15,12 @@ VM_LOCKED: Final = 0x2000
 
 VISIT_COLUMNS: Final = ("walk", "visit", "mm", "start", "end", "index", "hits")
 
+_KEPT: Final = (
+    *("walk", "seq", "mm", "start", "end", "index", "page", "last_page", "hits", "locked"),
+    *("mapcount", "exclusive", "may_stop", "referenced"),
+)
+"""What is taken along when visits are put in order."""
+
 
 def test(offered: pl.LazyFrame, timeline: Timeline) -> pl.LazyFrame:
     """Count the mappings of the walk's folio in each VMA offered.
@@ -67,7 +73,7 @@ def stop(tested: pl.LazyFrame, order: Sequence[str], *, steps: Sequence[str] = (
     walk from the next, the walk of a folio that only one mm maps is over after a step by which
     mapcount mappings are found, whatever its kind.
 
-    Returns the visits: the columns of `tested`, visit (from 0), stops (whether the walk was stopped
+    Returns the visits: columns of `tested`, visit (from 0), stops (whether the walk was stopped
     here) and ends (or over).
     """
     begins = differs(1, "walk")
@@ -78,13 +84,14 @@ def stop(tested: pl.LazyFrame, order: Sequence[str], *, steps: Sequence[str] = (
         return total - pl.when(begins).then(total - values).forward_fill()
 
     all_found = pl.col("_found") >= pl.col("mapcount")
-    locked = (pl.col("kind") == "referenced") & (pl.col("hits") > 0) & pl.col("locked")
-    stops = (pl.col("kind") != "all") & (all_found | locked)
+    locked = pl.col("referenced") & (pl.col("hits") > 0) & pl.col("locked")
+    stops = pl.col("may_stop") & (all_found | locked)
     alone = (pl.col("mapcount") <= 1) | pl.col("exclusive")
     over = alone & all_found & differs(-1, "walk", *steps) if steps else pl.lit(False)
     ends = pl.col("ends").cast(pl.Int64)
     return settled(
-        tested.sort("walk", *order)
+        tested.select(*_KEPT, *(name for name in order if name not in _KEPT))
+        .sort("walk", *order)
         .with_columns(_found=running(pl.col("hits")), visit=pl.int_range(pl.len()))
         .with_columns(stops=stops, ends=stops | over)
         .with_columns(

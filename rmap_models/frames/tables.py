@@ -39,19 +39,29 @@ WALK_INPUT: Final = (
 """What a model may know of a walk. The other columns are the native model's answer."""
 
 
+EPOCHS: Final = 256
+"""Into which overlapping() divides the moments: enough to part those that lived at different times,
+and few enough that what lives long is not copied much."""
+
+
 def pages_of(order: str) -> pl.Expr:
     """Of a folio."""
     return pl.lit(2, pl.Int64).pow(pl.col(order))
 
 
 def walks_of(timeline: Timeline) -> pl.LazyFrame:
-    """The walks: walk, seq, kind, folio, first and last (offsets, in pages), order, mapcount,
-    exclusive, home. Numbers are i64, whatever their columns hold."""
+    """The walks: walk, seq, folio, first and last (offsets, in pages), order, mapcount, exclusive,
+    home, and of its kind, may_stop (not all) and referenced. Numbers are i64, whatever the table's
+    are."""
     return (
         timeline.walks.select(WALK_INPUT)
         .with_columns(
-            pl.col("kind").cast(pl.String),
-            pl.exclude("kind", "exclusive").cast(pl.Int64),
+            may_stop=pl.col("kind").cast(pl.String) != "all",
+            referenced=pl.col("kind").cast(pl.String) == "referenced",
+        )
+        .drop("kind")
+        .with_columns(
+            pl.exclude("exclusive", "may_stop", "referenced").cast(pl.Int64),
         )
         .with_columns(first="index", last=pl.col("index") + pages_of("order") - 1)
         .drop("index")
@@ -131,13 +141,16 @@ def overlapping(
     spans: *by, `what` (that of which it is a span: a VMA), low and high, from, until.
 
     Spans are many (a heap has one for each brk()), of few VMAs, and walks ask for the same places
-    again and again. So first the places are held against the whole of what each VMA ever covered;
-    then the spans of those VMAs against the moments asked for.
+    again and again. So first the places are held against the whole of what each VMA ever covered,
+    epoch by epoch, lest each meets all VMAs of the past; then the spans of those VMAs against the
+    moments asked for.
 
     Returns the columns of both.
     """
-    asked, spans = settled(asked), settled(spans)
-    places = settled(asked.select(*by, "order", "first").unique())
+    spans = settled(spans)
+    epochs = settled(_epochs(asked.select("seq").unique()))
+    asked = settled(asked.join(epochs.select("seq", "epoch"), on="seq"))
+    places = settled(asked.select(*by, "order", "epoch", "first").unique())
     orders = places.select("order").unique()
     ever = (
         spans.group_by(*by, what)
@@ -147,17 +160,54 @@ def overlapping(
             pl.min("from").alias("born"),
             pl.max("until").alias("gone"),
         )
+        .pipe(_in_epochs, epochs)
         .join(orders, how="cross")
         .with_columns(low=pl.col("low") - pages_of("order") + 1)
     )
-    near = holding(ever, places, by=[*by, "order"], first="low", last="high", point="first")
+    near = holding(
+        ever, places, by=[*by, "order", "epoch"], first="low", last="high", point="first"
+    )
     candidates = settled(
-        asked.join(near.drop("low", "high"), on=[*by, "order", "first"])
+        asked.join(near.drop("low", "high"), on=[*by, "order", "epoch", "first"])
         .filter(pl.col("seq").is_between("born", "gone"))
-        .drop("born", "gone")
+        .drop("born", "gone", "epoch")
     )
     moments = candidates.select(*by, what, "seq").unique()
     then = at_moments(spans, moments, by=[*by, what])
     return candidates.join(then, on=[*by, what, "seq"]).filter(
         (pl.col("low") <= pl.col("last")) & (pl.col("first") <= pl.col("high"))
+    )
+
+
+def _epochs(moments: pl.LazyFrame) -> pl.LazyFrame:
+    """seq, epoch, since and till: the moments in EPOCHS groups of neighbours, or fewer, with the
+    first and last moment of each."""
+    number = pl.int_range(pl.len()) * pl.min_horizontal(EPOCHS, pl.len()) // pl.len()
+    numbered = settled(moments.sort("seq").with_columns(epoch=number))
+    edges = numbered.group_by("epoch").agg(since=pl.min("seq"), till=pl.max("seq"))
+    return numbered.join(edges, on="epoch")
+
+
+def _in_epochs(lives: pl.LazyFrame, epochs: pl.LazyFrame) -> pl.LazyFrame:
+    """Each row for each of the epochs that lie between its born and gone, or partly."""
+    edges = epochs.select("epoch", "since", "till").unique()
+    return (
+        lives.sort("born")
+        .join_asof(
+            edges.select("till", _begin="epoch").sort("till"),
+            left_on="born",
+            right_on="till",
+            strategy="forward",
+        )
+        .sort("gone")
+        .join_asof(
+            edges.select("since", _end="epoch").sort("since"),
+            left_on="gone",
+            right_on="since",
+            strategy="backward",
+        )
+        .filter(pl.col("_begin") <= pl.col("_end"))
+        .with_columns(epoch=pl.int_ranges("_begin", pl.col("_end") + 1))
+        .drop("_begin", "_end", "since", "till", strict=False)
+        .explode("epoch")
     )
