@@ -27,6 +27,7 @@ class AnonMmModel(rr.RmapModel):
     walk_counters = (
         rr.Counter("anonmms_live", "step", "anonmms visited whose mm lives"),
         rr.Counter("anonmms_dead", "step", "anonmms visited whose mm is gone"),
+        rr.Counter("vma_lookups", "lookup", "searches for the VMA at folio->index"),
         rr.Counter("head_lock", "lock", "for the whole walk", "head->lock"),
     )
     op_counters = (
@@ -91,7 +92,8 @@ class AnonMmModel(rr.RmapModel):
         start, end = walk.index << 12, (walk.index + walk.nr) << 12
         for anonmm in family[at:] + family[:at]:
             walk.count("anonmms_live" if anonmm.lives else "anonmms_dead")
-            vmas = self.machine.vmas(anonmm.mm, start, end) if anonmm.lives else []
-            for vma in vmas:
-                if walk.overlaps(vma) and not walk.visit(vma):
-                    return
+            if anonmm.lives:
+                walk.count("vma_lookups")
+                for vma in self.machine.vmas(anonmm.mm, start, end):
+                    if walk.overlaps(vma) and not walk.visit(vma):
+                        return

@@ -29,7 +29,11 @@ class AnonVmaGlobal(rr.RmapModel):
     name = "global_in_python"
     params = (rr.Param("share", "yes|no", "yes", "whether first faults take a neighbour's"),)
     objects: ClassVar = {"anon_vma": 24}
-    walk_counters = (rr.Counter("vmas", "step", "VMAs of the list read, whatever their range"),)
+    locks = (rr.LockClass("anon_vma->lock", "spinlock", "all VMAs forked from one"),)
+    walk_counters = (
+        rr.Counter("vmas", "step", "VMAs of the list read, whatever their range"),
+        rr.Counter("anon_vma_lock", "lock", "page_lock_anon_vma()", "anon_vma->lock"),
+    )
     op_counters = (
         rr.Counter("list_adds", "link", "VMAs put on an anon_vma's list"),
         rr.Counter("list_dels", "link", "VMAs taken off it"),
@@ -88,6 +92,7 @@ class AnonVmaGlobal(rr.RmapModel):
         return self.own[vma]
 
     def rmap_walk(self, walk: rr.Walk) -> None:
+        walk.count("anon_vma_lock")
         for vma in self.lists[walk.home]:
             walk.count("vmas")
             if walk.overlaps(vma) and not walk.visit(vma):
