@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.tables import Cell, Format, number, print_table
-from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay import BACKENDS, DEFAULT_BACKEND, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 
 Summary = dict[str, Any]
 
@@ -80,6 +80,13 @@ def run(
             "alone), after each event, or after each N.",
         ),
     ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(BACKENDS),
+            help="What answers the walks: the model, or its form as relations over a timeline.",
+        ),
+    ] = DEFAULT_BACKEND,
     force: Annotated[bool, typer.Option("--force", help="Replace results in DIR.")] = False,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")
@@ -111,7 +118,7 @@ def run(
 
     def replay(sink: engine.Sink | None) -> Summary:
         with show_progress(opened.rows) as progress:
-            return engine.run(
+            return engine.backend(backend)(
                 opened,
                 specs,
                 walks=walks,

@@ -7,5 +7,9 @@ DEFAULT_WALKS: Final = "scan:16"
 DEFAULT_BATCH_SIZE: Final = 1 << 16
 """Rows."""
 
+BACKENDS: Final = ("native", "frames")
+"""What answers the walks: the model itself, or its form as relations (docs/frames.md)."""
+DEFAULT_BACKEND: Final = "native"
+
 TABLES: Final = ("walks", "visits", "misses", "operations", "memory")
 """The tables a replay makes."""

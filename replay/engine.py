@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 import pyarrow as pa
 
 from rmapreplay import _native
-from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay import BACKENDS, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 from rmapreplay.replay.isolation import WorkerRun, trace_for_workers
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.traces.errors import (
@@ -208,10 +208,7 @@ def run(
     """
     check_walks(walks)
     verify_period(verify, trace.rows)
-    labels = [spec.label for spec in specs]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise RmapReplayError(f"model {label} is given twice")
+    labels = labels_of(specs)
     failed: dict[str, ModelError] = {}
     with ExitStack() as stack:
         here: list[ModelRun] = []
@@ -250,7 +247,29 @@ def run(
         progress(trace.rows)
     finished.sort(key=lambda run: labels.index(run.spec.label))
     failures = {label: failed[label] for label in labels if label in failed}
-    return _summarise(trace, walks, finished, failures)
+    models = {run.spec.label: run.summary() for run in finished}
+    return summarise(trace, walks, models, failures)
+
+
+def backend(name: str) -> Callable[..., dict[str, Any]]:
+    """What takes the arguments of run(): run() itself, or that of another of BACKENDS. Raises
+    RmapReplayError if there is none of that name."""
+    if name == "native":
+        return run
+    if name != "frames":
+        raise RmapReplayError(f"backend '{name}': one of {', '.join(BACKENDS)}")
+    from rmapreplay.replay import frames
+
+    return frames.run
+
+
+def labels_of(specs: Sequence[ModelSpec]) -> list[str]:
+    """Raises RmapReplayError if two are the same."""
+    labels = [spec.label for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise RmapReplayError(f"model {label} is given twice")
+    return labels
 
 
 def _replay_here(
@@ -310,13 +329,13 @@ def errors_of(summary: Mapping[str, Any]) -> dict[str, ModelError]:
     }
 
 
-def _summarise(
+def summarise(
     trace: Trace,
     walks: str,
-    runs: Sequence[ModelRun | WorkerRun],
+    models: Mapping[str, dict[str, Any]],
     failed: Mapping[str, ModelError],
 ) -> dict[str, Any]:
-    models = {run.spec.label: run.summary() for run in runs}
+    """A run's summary, from those of the models that finished, and what failed, by label."""
     # VMAs merge differently under different models, so each has anomalies of its own; the trace's
     # are those of the model that met most.
     anomalies: dict[str, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay import DEFAULT_BACKEND, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,6 +89,7 @@ def replay(
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
     progress: engine.Progress | None = None,
+    backend: str = DEFAULT_BACKEND,
 ) -> Result:
     """Replay a trace under one model or several side by side.
 
@@ -106,6 +107,7 @@ def replay(
         batch_size: rows read at a time.
         threads: models replayed at a time.
         progress: called now and then with the number of events replayed.
+        backend: native, or frames (docs/frames.md): the model's frame form says what walks cost.
 
     A model that fails takes no other with it: Result.failed has its error. Raises that of the
     first, ModelError or InvariantError (a ModelError: an invariant is broken), only if none
@@ -125,7 +127,7 @@ def replay(
     labels = [spec.label for spec in specs]
 
     def run(sink: engine.Sink) -> dict[str, Any]:
-        summary = engine.run(
+        summary = engine.backend(backend)(
             trace,
             specs,
             walks=walks,

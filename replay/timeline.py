@@ -169,7 +169,6 @@ def timeline(
     Raises TraceFormatError, ModelError, InvariantError or RmapReplayError.
     """
     from rmapreplay.replay import engine
-    from rmapreplay.replay.output import TimelineSink
     from rmapreplay.replay.specs import ModelSpec
 
     if isinstance(trace, str | Path):
@@ -183,7 +182,24 @@ def timeline(
         keep = tempfile.TemporaryDirectory(prefix="rmapreplay-")
         out = Path(keep.name) / "timeline"
     run = engine.ModelRun(spec, trace, walks, False, None, verify)
-    with TimelineSink(out, force=force) as sink:
+    record(run, trace, out, walks=walks, force=force, batch_size=batch_size, progress=progress)
+    return Timeline(Path(out), keep)
+
+
+def record(
+    run: engine.ModelRun,
+    trace: Trace,
+    directory: str | Path,
+    *,
+    walks: str,
+    force: bool = False,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: engine.Progress | None = None,
+) -> None:
+    """Replay all of the trace in `run`, which must be new, and write its history to `directory`."""
+    from rmapreplay.replay.output import TimelineSink
+
+    with TimelineSink(directory, force=force) as sink:
         run.native.record_timeline(sink.write)
         events = 0
         for batch in trace.batches(batch_size=batch_size):
@@ -193,8 +209,7 @@ def timeline(
                 progress(events)
         run.finish()
         sink.write_names(trace.exec_paths())
-        sink.write_metadata(_metadata(trace, spec.label, run, walks, events))
-    return Timeline(sink.directory, keep)
+        sink.write_metadata(_metadata(trace, run.spec.label, run, walks, events))
 
 
 def _metadata(

@@ -21,23 +21,21 @@ COUNTERS = ("avcs", "root_lock_read")
 
 
 def walks(timeline: Timeline) -> pl.LazyFrame:
-    """One row per walk (page_walk.sums): what it visited, found and missed."""
-    asked = settled(walks_of(timeline))
-    return page_walk.sums(asked, _visits(timeline, asked), timeline).with_columns(
-        avcs="visits", root_lock_read=pl.lit(1)
-    )
+    """One row per walk: page_walk.SUM_COLUMNS, and COUNTERS."""
+    found = page_walk.sums(_visits(timeline), timeline)
+    return found.with_columns(avcs="visits", root_lock_read=pl.lit(1, pl.Int64))
 
 
 def visits(timeline: Timeline) -> pl.LazyFrame:
     """One row per VMA offered, by walk and in order: walk, visit, mm, start, end, index, hits."""
-    return _visits(timeline, walks_of(timeline)).select(page_walk.VISIT_COLUMNS)
+    return _visits(timeline).select(page_walk.VISIT_COLUMNS)
 
 
-def _visits(timeline: Timeline, asked: pl.LazyFrame) -> pl.LazyFrame:
+def _visits(timeline: Timeline) -> pl.LazyFrame:
     links = spans_of(timeline.link_spans, "object", "vma", "mm", "first", "last", "order")
     linked = settled(
         overlapping(
-            asked,
+            walks_of(timeline),
             links.select(
                 pl.col("object").cast(pl.Int64).alias("home"),
                 pl.col("vma", "mm").cast(pl.Int64),

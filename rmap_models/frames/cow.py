@@ -38,11 +38,10 @@ _AT_HOME = -1
 
 
 def walks(timeline: Timeline) -> pl.LazyFrame:
-    """One row per walk (page_walk.sums): what it visited, found and missed, and its counters."""
-    asked, visited, contexts = _walk(timeline)
+    """One row per walk: page_walk.SUM_COLUMNS, and COUNTERS."""
+    visited, contexts = _walk(timeline)
     moved = pl.col("displaced")
     found = page_walk.sums(
-        asked,
         visited.with_columns(
             _context=page_walk.differs(1, "walk", "mm"),
             _lookup=moved & page_walk.differs(1, "walk", "mm", "displacement"),
@@ -58,7 +57,8 @@ def walks(timeline: Timeline) -> pl.LazyFrame:
     )
     live = pl.col("contexts_live")
     return (
-        found.join(counted, on="walk", how="left")
+        found.with_columns(_walk=pl.col("walk").cast(pl.Int64))
+        .join(counted, left_on="_walk", right_on="walk", how="left")
         .with_columns(pl.col("contexts_live", "contexts_dead").fill_null(0))
         .with_columns(
             mmget=live,
@@ -66,19 +66,18 @@ def walks(timeline: Timeline) -> pl.LazyFrame:
             remap_lookups=live - pl.col("_before_remaps"),
             empty_contexts=live - pl.col("_with_vmas"),
         )
-        .drop("_with_vmas", "_displacements", "_before_remaps")
+        .select(*page_walk.SUM_COLUMNS, *COUNTERS)
         .sort("walk")
     )
 
 
 def visits(timeline: Timeline) -> pl.LazyFrame:
     """One row per VMA offered, by walk and in order: walk, visit, mm, start, end, index, hits."""
-    return _walk(timeline)[1].select(page_walk.VISIT_COLUMNS)
+    return _walk(timeline)[0].select(page_walk.VISIT_COLUMNS)
 
 
-def _walk(timeline: Timeline) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
-    """The walks with their homes; the visits they made; and the contexts that they visited: walk,
-    rank, lives."""
+def _walk(timeline: Timeline) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """The visits that walks made, and the contexts that they visited: walk, rank, lives."""
     tree = fork_tree(timeline)
     asked = settled(
         walks_of(timeline)
@@ -108,7 +107,7 @@ def _walk(timeline: Timeline) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]
         .join(last, on="walk", how="left")
         .filter(pl.col("rank") <= pl.col("last_rank").fill_null(FOREVER))
     )
-    return asked, visited, contexts
+    return visited, contexts
 
 
 def _descendants(asked: pl.LazyFrame, tree: pl.DataFrame) -> pl.LazyFrame:

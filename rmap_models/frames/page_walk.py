@@ -15,6 +15,13 @@ VM_LOCKED: Final = 0x2000
 
 VISIT_COLUMNS: Final = ("walk", "visit", "mm", "start", "end", "index", "hits")
 
+SUM_COLUMNS: Final = (
+    *("walk", "seq", "kind", "folio", "order", "mapcount"),
+    *("visits", "hits", "useless", "useless_empty", "useless_other", "misses", "stopped"),
+)
+"""What there is of a walk beside counters. PTEs are counted in mapcount and misses, VMAs in the
+others; folio is the timeline's number."""
+
 _KEPT: Final = (
     *("walk", "seq", "mm", "start", "end", "index", "page", "last_page", "hits", "locked"),
     *("mapcount", "exclusive", "may_stop", "referenced"),
@@ -139,34 +146,50 @@ def useless(visits: pl.LazyFrame, timeline: Timeline) -> pl.LazyFrame:
     )
 
 
-def sums(
-    walks: pl.LazyFrame, visits: pl.LazyFrame, timeline: Timeline, *counters: pl.Expr
-) -> pl.LazyFrame:
-    """One row per walk, in order, from the visits it made, and the model's counters of them.
+def sums(visits: pl.LazyFrame, timeline: Timeline, *counters: pl.Expr) -> pl.LazyFrame:
+    """One row per walk of the timeline, in order, from the visits made: SUM_COLUMNS, then the
+    model's counters of them.
 
     A mapping that a walk did not find is a miss, unless the walk was stopped.
     """
     made = visits.group_by("walk").agg(
         pl.len().cast(pl.Int64).alias("visits"),
         (pl.col("hits") > 0).sum().cast(pl.Int64).alias("hits"),
-        pl.col("hits").sum().alias("found"),
+        pl.col("hits").sum().alias("_found"),
         pl.col("stops").any().alias("stopped"),
         *counters,
     )
     names = [counter.meta.output_name() for counter in counters]
     return (
-        walks.join(made, on="walk", how="left")
-        .join(useless(visits, timeline), on="walk", how="left")
+        timeline.walks.select("walk", "seq", "kind", "folio", "order", "mapcount")
+        .with_columns(_walk=pl.col("walk").cast(pl.Int64))
+        .join(made, left_on="_walk", right_on="walk", how="left")
+        .join(useless(visits, timeline), left_on="_walk", right_on="walk", how="left")
         .with_columns(
-            pl.col("visits", "hits", "found", "useless_other", *names).fill_null(0),
+            pl.col("visits", "hits", "_found", "useless_other", *names).fill_null(0),
             pl.col("stopped").fill_null(False),
         )
         .with_columns(useless=pl.col("visits") - pl.col("hits"))
         .with_columns(
             useless_empty=pl.col("useless") - pl.col("useless_other"),
-            misses=pl.when("stopped")
-            .then(0)
-            .otherwise((pl.col("mapcount") - pl.col("found")).clip(lower_bound=0)),
+            misses=pl.when("stopped").then(0).otherwise(pl.col("mapcount") - pl.col("_found")),
         )
+        .select(*SUM_COLUMNS, *names)
         .sort("walk")
     )
+
+
+def misses(walks: pl.LazyFrame, visits: pl.LazyFrame, timeline: Timeline) -> pl.LazyFrame:
+    """The mappings that finished walks were never offered: walk, seq, mm, addr (bytes), from what a
+    model's `walks` and `visits` say of the timeline."""
+    mapped = (
+        walks.filter(pl.col("misses") > 0)
+        .select(pl.col("walk", "seq", "folio").cast(pl.Int64))
+        .join(_mappings(timeline), on="folio")
+        .filter(pl.col("seq").is_between("from", "until"))
+        .select("walk", "seq", "mm", addr=pl.col("low") * PAGE_SIZE)
+    )
+    offered = mapped.join(visits.select("walk", "mm", "start", "end"), on=["walk", "mm"]).filter(
+        (pl.col("start") <= pl.col("addr")) & (pl.col("addr") < pl.col("end"))
+    )
+    return mapped.join(offered, on=["walk", "mm", "addr"], how="anti").sort("walk", "mm", "addr")
