@@ -41,7 +41,7 @@ class Timeline:
 
     Attributes:
         directory: where the tables are, as Parquet. If it was not asked for it is a temporary one,
-            and goes with this object.
+            and goes with this object: lazy frames must be collected while this is there.
         metadata: `schema_version`, `rmapreplay` (version), `trace` (`path`, `metadata`), `events`,
             `model` (label), `kernel` (rules followed), `walk_policy`, `tables` (rows by name),
             `summary` (the model's part of a replay's).

@@ -82,7 +82,7 @@ void Machine::State::validate_timeline() {
             ++entries;
         };
         mm->pages.for_each_leaf(
-            store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+            store, 0, ~u64{0}, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
                 if (leaf.huge) entry(base, leaf.huge, true);
                 PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte pte) {
                     entry(base + u64{page} * kPageSize, pte, false);

@@ -265,7 +265,7 @@ std::vector<AnonMapping> Machine::State::anon_mappings() {
     std::unordered_map<Pte, u64> name;
     for (const auto& mm : mms)
         mm->pages.for_each_leaf(
-            store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
+            store, 0, ~u64{0}, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
                 const auto add = [&](u64 addr, Pte pte) {
                     if (!is_anon(pte)) return;
                     const u64 own = u64{mm->serial} << 36 | addr >> kPageShift;

@@ -161,6 +161,8 @@ class Replay {
         throw std::invalid_argument("no object " + std::string(object));
     }
 
+    RmapModel& model() { return *model_; }
+
     Costs costs;
     Log log;
     std::unique_ptr<Machine> machine;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Random traces, replayed by one machine per model side by side: after every few events the machine
 // and its model recount themselves, all machines agree on what maps what, and no walk misses a
-// mapping. Whether each page has a record of its own makes no difference. RMAPREPLAY_FUZZ_SEEDS=n runs n times as many seeds.
+// mapping. Whether the replay records its history, for which each page has a record of its own, makes
+// no difference, and what the history has open is what lives. RMAPREPLAY_FUZZ_SEEDS=n runs n times as
+// many seeds.
 #include <cstdlib>
+#include <map>
 #include <utility>
 
+#include "replay/native/timeline.hpp"
 #include "tests/native/check.hpp"
 #include "tests/native/machine_monkey.hpp"
 #include "tests/native/scenario.hpp"
@@ -23,11 +27,60 @@ struct Tally final : Recorder {
     void memory(const MemoryRecord&) override {}
 };
 
+// The rows that a timeline hands on, held against what was mapped at moments of the replay.
+class History {
+  public:
+    void take(std::string_view name, const Table& table) {
+        if (name != "mappings") return;
+        const auto value = [&]<class T>(std::size_t column, std::size_t row, T) {
+            return static_cast<const T*>(table.column(column).values())[row];
+        };
+        for (std::size_t i = 0; i < table.rows(); ++i)
+            rows_.push_back({value(0, i, u64{}), value(1, i, u32{}), value(2, i, u64{}),
+                             value(3, i, u16{}), value(4, i, u64{}),
+                             table.column(5).is_null(i) ? ~u64{0} : value(5, i, u64{})});
+    }
+    void note(u64 seq, std::vector<AnonMapping> mappings) {
+        moments_.emplace_back(seq, std::move(mappings));
+    }
+    void check(const std::string& name) const {
+        for (const auto& [seq, expected] : moments_) {
+            std::map<std::pair<u32, u64>, u64> folio_of;
+            for (const Row& row : rows_)
+                if (row.from <= seq && seq < row.to)
+                    for (u64 page = 0; page < row.pages; ++page)
+                        if (!folio_of.emplace(std::pair(row.mm, row.page + page), row.folio).second)
+                            throw std::logic_error(name + "'s history maps a page twice");
+            std::map<u64, u64> called;  // folios after their first page, as the machine does
+            std::vector<AnonMapping> found;
+            for (const auto& [where, folio] : folio_of) {
+                const u64 own = u64{where.first} << 36 | where.second;
+                found.push_back({where.first, where.second << kPageShift,
+                                 called.emplace(folio, own).first->second});
+            }
+            if (found != expected) throw std::logic_error(name + "'s history is another");
+        }
+    }
+
+  private:
+    struct Row {
+        u64 folio;
+        u32 mm;
+        u64 page, pages, from, to;
+    };
+    std::vector<Row> rows_;
+    std::vector<std::pair<u64, std::vector<AnonMapping>>> moments_;
+};
+
 struct Side {
     Side(const char* name_, const TraceFacts& facts, bool every_page) : name(name_) {
         model = find_model(name)->make(ModelParams{facts.kernel, {}}, costs);
         machine = std::make_unique<Machine>(*model, costs, facts, parse_walk_policy("none"), tally);
-        if (every_page) machine->record_every_page();
+        if (!every_page) return;
+        timeline = std::make_unique<TimelineTables>(
+            *model, machine->folios(),
+            [this](std::string_view table, Table&& rows) { history.take(table, rows); });
+        machine->record_timeline(*timeline);
     }
 
     bool may_miss() const { return name == "cow-poc"; }
@@ -36,6 +89,8 @@ struct Side {
     Costs costs;
     Tally tally;
     std::unique_ptr<RmapModel> model;
+    History history;
+    std::unique_ptr<TimelineTables> timeline;
     std::unique_ptr<Machine> machine;
 };
 
@@ -100,6 +155,11 @@ void replay(const Plan& plan) {
                 if (plan.facts.thp == ThpMode::never) same_truth(sides);
                 for (const auto& side : sides) walk_everything(*side);
             }
+            if (i % 64 == 0)
+                for (const auto& side : sides)
+                    if (side->timeline)
+                        side->history.note(side->machine->totals().events - 1,
+                                           side->machine->anon_mappings());
         }
         for (i32 pid = 1; pid <= monkey::kPids; ++pid)
             while (sides.front()->machine->mm_of(pid)) apply(monkey.exit(pid));
@@ -107,6 +167,8 @@ void replay(const Plan& plan) {
             side->machine->validate();
             side->machine->finish();
             side->machine->validate();
+            if (side->timeline) side->timeline->finish();
+            side->history.check(side->name);
             CHECK(side->machine->mms().empty());
             for (const u64 live : side->costs.live) CHECK(live == u64{0});
         }
