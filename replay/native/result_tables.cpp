@@ -72,15 +72,6 @@ DictColumn<u8>& add_model(Table& table, std::string_view label) {
     return column;
 }
 
-// A dictionary with the names of an enumeration, whose codes are its enumerators.
-template <std::size_t N>
-DictColumn<u8>& add_enum(Table& table, std::string name,
-                         const std::array<std::string_view, N>& names) {
-    DictColumn<u8>& column = table.add_dict8(std::move(name));
-    for (std::string_view text : names) column.code(text);
-    return column;
-}
-
 }  // namespace
 
 std::vector<ObjectKind> object_kinds(const ModelInfo& model) {
@@ -105,7 +96,7 @@ ResultTables::Walks::Walks(const ModelInfo& info, std::string_view label)
     : walk(table.add_column<u64>("walk")),
       seq(table.add_column<u64>("seq")),
       model(add_model(table, label)),
-      kind(add_enum(table, "kind", kWalkKindNames)),
+      kind(table.add_enum("kind", kWalkKindNames)),
       folio(table.add_column<u64>("folio")),
       order(table.add_column<u8>("order")),
       mapcount(table.add_column<u32>("mapcount")),
@@ -143,7 +134,7 @@ ResultTables::Misses::Misses(std::string_view label)
 ResultTables::Operations::Operations(const ModelInfo& info, std::string_view label)
     : seq(table.add_column<u64>("seq")),
       model(add_model(table, label)),
-      op(add_enum(table, "op", kOpNames)),
+      op(table.add_enum("op", kOpNames)),
       pid(table.add_column<i32>("pid")),
       sums(add_sums(table, kOpSums)),
       allocated(add_kinds(table, info, "_allocated")),
