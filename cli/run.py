@@ -196,9 +196,8 @@ def _print_summary(summary: Summary) -> None:
     _print_misses(models)
 
 
-# What all models count in the same words (docs/metrics.md), per walk and per fork.
+# What all models count in the same words (docs/metrics.md).
 _PER_WALK = ("visits", "useless", "steps", "lookups", "locks", "refcounts")
-_PER_OPERATION = ("links", "locks", "refcounts")
 
 
 def _print_comparison(models: dict[str, Summary]) -> None:
@@ -214,11 +213,11 @@ def _print_comparison(models: dict[str, Summary]) -> None:
     for metric in _PER_WALK:
         rows.append([f"{metric} per walk", *(each["walk"][metric]["mean"] for each in found)])
     rows.append(["bytes at peak, without VMAs", *map(_bytes_at_peak, found)])
-    if any("fork" in each["operations"] for each in found):
-        forks = [each["operations"].get("fork") for each in found]
-        rows.append(["objects per fork, without VMAs", *map(_objects_per_call, forks)])
-        for cost in _PER_OPERATION:
-            rows.append([f"{cost} per fork", *(_per_call(fork, cost) for fork in forks)])
+    forks = [_forks(each) for each in found]
+    if all(fork["calls"] for fork in forks):
+        for what in ("objects", "links", "locks", "refcounts"):
+            per_fork = [float(fork[what] / fork["calls"]) for fork in forks]
+            rows.append([f"{what} per fork", *per_fork])
     if any(each["verified"] for each in found):
         rows.append(["times verified", *(each["verified"] for each in found)])
     rows.append(["events per second", *(each["events_per_second"] for each in found)])
@@ -230,15 +229,18 @@ def _bytes_at_peak(found: Summary) -> int:
     return sum(kind["bytes_peak"] for name, kind in found["objects"].items() if _is_rmap(name))
 
 
-def _objects_per_call(operation: Summary | None) -> float | None:
-    if not operation:
-        return None
-    allocated = sum(n for kind, n in operation["allocated"].items() if _is_rmap(kind))
-    return float(allocated / operation["calls"])
-
-
-def _per_call(operation: Summary | None, cost: str) -> float | None:
-    return float(operation["costs"][cost] / operation["calls"]) if operation else None
+def _forks(found: Summary) -> dict[str, int]:
+    """What forks cost, together with the copying that has rows of its own in some traces."""
+    sums = dict.fromkeys(("calls", "objects", "links", "locks", "refcounts"), 0)
+    for name in ("fork", "dup_mmap"):
+        if operation := found["operations"].get(name):
+            sums["calls"] += operation["calls"] if name == "fork" else 0
+            sums["objects"] += sum(
+                n for kind, n in operation["allocated"].items() if _is_rmap(kind)
+            )
+            for cost, n in operation["costs"].items():
+                sums[cost] += n
+    return sums
 
 
 def _is_rmap(kind: str) -> bool:

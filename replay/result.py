@@ -46,7 +46,8 @@ class Result:
     @property
     def walks(self) -> pl.DataFrame:
         """One row per walk and model: walk, seq (row of the trace), kind, folio, order, mapcount
-        (PTEs), visits, hits, useless (VMAs), misses (PTEs), levels, and the model's counters."""
+        (PTEs), visits, hits, useless (VMAs), misses (PTEs), levels, the sums steps, lookups, locks
+        and refcounts (docs/metrics.md), and the model's counters."""
         return self._frame("walks")
 
     @property
@@ -62,8 +63,8 @@ class Result:
 
     @property
     def operations(self) -> pl.DataFrame:
-        """One row per operation that cost something: seq, op, pid, objects allocated and freed by
-        kind, and the model's counters."""
+        """One row per operation that cost something: seq, op, pid, the sums links, locks and
+        refcounts (docs/metrics.md), objects allocated and freed by kind, the model's counters."""
         return self._frame("operations")
 
     @property

@@ -25,6 +25,14 @@ class Histogram {
         max_ = std::max(max_, value);
     }
 
+    void add(u64 value, u64 times) {
+        if (!times) return;
+        (value < kDense ? dense_[value] : sparse_[value]) += times;
+        count_ += times;
+        sum_ += value * times;
+        max_ = std::max(max_, value);
+    }
+
     u64 count() const { return count_; }
     u64 sum() const { return sum_; }
     u64 max() const { return max_; }

@@ -8,6 +8,8 @@
 namespace rmapreplay {
 namespace {
 
+constexpr std::array<std::string_view, 4> kPlainMetrics = {"visits", "hits", "useless", "levels"};
+
 template <std::size_t N>
 std::vector<TypedColumn<u64>*> add_sums(Table& table, const std::array<CostClass, N>& classes) {
     std::vector<TypedColumn<u64>*> columns;
@@ -163,24 +165,49 @@ ResultTables::ResultTables(const ModelInfo& model, std::string_view label, Sink 
       misses_(label),
       operations_(model, label),
       memory_(model, label) {
-    for (std::string_view name : {"visits", "hits", "useless", "levels"}) {
-        metrics_.push_back({name, {}});
+    const auto counters = model.walk_counters;
+    for (const Counter& counter : counters) counter_names_.push_back(counter.name);
+    std::size_t distributions = kPlainMetrics.size() + counters.size();
+    for (std::size_t sum = 0; sum < kWalkSums.size(); ++sum) {
+        for (std::size_t i = 0; i < counters.size(); ++i)
+            if (counters[i].cost == kWalkSums[sum]) sums_[sum].counters.push_back(i);
+        const auto& of = sums_[sum].counters;
+        if (of.size() == 1) sums_[sum].distribution = kPlainMetrics.size() + of[0];
+        if (of.size() > 1) sums_[sum].distribution = distributions++;
     }
-    for (const CostClass cost : kWalkSums) metrics_.push_back({sum_name(cost), {}});
+    distributions_.resize(distributions);
+}
+
+std::vector<ResultTables::Metric> ResultTables::metrics() const {
+    std::vector<Metric> all;
+    for (std::size_t i = 0; i < kPlainMetrics.size(); ++i)
+        all.push_back({kPlainMetrics[i], distributions_[i]});
+    for (std::size_t sum = 0; sum < kWalkSums.size(); ++sum) {
+        all.push_back({sum_name(kWalkSums[sum]), {}});
+        if (sums_[sum].counters.empty())
+            all.back().values.add(0, distributions_[0].count());
+        else
+            all.back().values = distributions_[sums_[sum].distribution];
+    }
     for (const std::size_t i : walk_counters_)
-        metrics_.push_back({model.walk_counters[i].name, {}});
+        all.push_back({counter_names_[i], distributions_[kPlainMetrics.size() + i]});
+    return all;
 }
 
 void ResultTables::walk(const WalkRecord& record) {
     const u32 useless = record.useless_empty + record.useless_other;
-    metrics_[0].values.add(record.visits);
-    metrics_[1].values.add(record.hits);
-    metrics_[2].values.add(useless);
-    metrics_[3].values.add(record.levels);
-    const auto sums = walk_sums_(record.counters);
-    auto metric = metrics_.begin() + 4;
-    for (const u64 sum : sums) (metric++)->values.add(sum);
-    for (const std::size_t i : walk_counters_) (metric++)->values.add(record.counters[i]);
+    distributions_[0].add(record.visits);
+    distributions_[1].add(record.hits);
+    distributions_[2].add(useless);
+    distributions_[3].add(record.levels);
+    for (std::size_t i = 0; i < counter_names_.size(); ++i)
+        distributions_[kPlainMetrics.size() + i].add(record.counters[i]);
+    for (const Sum& sum : sums_) {
+        if (sum.counters.size() < 2) continue;
+        u64 value = 0;
+        for (const std::size_t i : sum.counters) value += record.counters[i];
+        distributions_[sum.distribution].add(value);
+    }
     if (!sink_) return;
     walks_.walk.append(record.walk);
     walks_.seq.append(record.seq);
@@ -196,7 +223,7 @@ void ResultTables::walk(const WalkRecord& record) {
     walks_.useless_other.append(record.useless_other);
     walks_.misses.append(record.misses);
     walks_.levels.append(record.levels);
-    append_all(walks_.sums, sums);
+    append_all(walks_.sums, walk_sums_(record.counters));
     walks_.stopped.append(record.stopped);
     append_own(walks_.counters, walk_counters_, record.counters);
     flush_if_full("walks", walks_.table);

@@ -79,7 +79,7 @@ class ResultTables final : public Recorder {
         std::string_view name;
         Histogram values;
     };
-    const std::vector<Metric>& metrics() const { return metrics_; }
+    std::vector<Metric> metrics() const;
     const std::vector<MissRecord>& first_misses() const { return first_misses_; }
 
   private:
@@ -143,7 +143,14 @@ class ResultTables final : public Recorder {
     CostSums<kOpSums.size()> op_sums_;
     std::vector<std::size_t> walk_counters_, op_counters_;  // those that are no sum
     Sink sink_;
-    std::vector<Metric> metrics_;
+    // Of visits, hits, useless and levels, of each counter, and of those sums that are of several.
+    std::vector<Histogram> distributions_;
+    struct Sum {
+        std::vector<std::size_t> counters;
+        std::size_t distribution = 0;  // that of the only counter, or its own
+    };
+    std::array<Sum, kWalkSums.size()> sums_;
+    std::vector<std::string_view> counter_names_;
     std::vector<MissRecord> first_misses_;
     Walks walks_;
     Visits visits_;

@@ -127,7 +127,7 @@ def test_models_share_a_vocabulary(cli, forking_trace):
     assert rows["lookups per walk"] == ["1.512", "3.000"]
     assert rows["locks per walk"] == ["1.000", "1.000"]
     assert rows["locks per fork"][1] == "1.000"
-    assert rows["objects per fork, without VMAs"][1] == "1.000"
+    assert rows["objects per fork"][1] == "1.000"
 
 
 @pytest.mark.parametrize(
