@@ -191,6 +191,7 @@ def run(
     threads: int | None = None,
     sink: Sink | None = None,
     progress: Progress | None = None,
+    errors: dict[str, ModelError] | None = None,
 ) -> dict[str, Any]:
     """Replay `trace` under each of `specs`; returns the summary (docs/architecture.md).
 
@@ -199,9 +200,9 @@ def run(
     `batch_size` (rows read at a time) or `threads` (models replayed at a time, default all).
 
     A model that cannot be made, or fails, takes no other with it: `models` in the summary has
-    those that finished, `failed` the others, see errors_of(). What a failed model gave to `sink` is
-    not to be used. A model from a shared library is replayed in a process of its own, which may
-    crash.
+    those that finished, `failed` the others, see errors_of(). `errors`, if given, gets these too,
+    by label, each with the exception that caused it. What a failed model gave to `sink` is not to
+    be used. A model from a shared library is replayed in a process of its own, which may crash.
 
     Raises TraceFormatError (the trace is not right; names file and row), RmapReplayError (`walks`,
     `verify`, or two models of one label).
@@ -247,6 +248,8 @@ def run(
         progress(trace.rows)
     finished.sort(key=lambda run: labels.index(run.spec.label))
     failures = {label: failed[label] for label in labels if label in failed}
+    if errors is not None:
+        errors.update(failures)
     models = {run.spec.label: run.summary() for run in finished}
     return summarise(trace, walks, models, failures)
 

@@ -41,6 +41,7 @@ def run(
     threads: int | None = None,
     sink: engine.Sink | None = None,
     progress: engine.Progress | None = None,
+    errors: dict[str, ModelError] | None = None,
 ) -> dict[str, Any]:
     """As engine.run(), but one model after another, whatever `threads` says. Walks, visits and
     misses, and what the summary says of them, come from the frame models; all else (objects,
@@ -78,6 +79,8 @@ def run(
             found = _Found(spec)
             found.replay(read_timeline(directory), passing, visits)
             models[spec.label] = found.summary(native.summary())
+    if errors is not None:
+        errors.update(failed)
     return engine.summarise(trace, walks, models, failed)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rmapreplay.replay import engine
     from rmapreplay.rmap_models.base import ModelOps, RmapModel
+    from rmapreplay.traces.errors import ModelError
 
     Model = str | type[RmapModel] | ModelOps
 
@@ -23,18 +24,21 @@ class Result:
 
     Attributes:
         summary: the totals and distributions, as in DIR/summary.json.
-        failed: the errors of models that failed, by label: ModelError, or InvariantError. They have
-            no rows in the frames.
+        failed: the errors of models that failed, by label: ModelError, or InvariantError, with
+            the exception that caused it. They have no rows in the frames.
 
     The frames have a column `model`, and hold one model's rows after another's. Counters that a
     model does not have are null in its rows.
     """
 
-    def __init__(self, summary: dict[str, Any], load: Callable[[str], pl.DataFrame]) -> None:
-        from rmapreplay.replay.engine import errors_of
-
+    def __init__(
+        self,
+        summary: dict[str, Any],
+        load: Callable[[str], pl.DataFrame],
+        failed: Mapping[str, ModelError],
+    ) -> None:
         self.summary = summary
-        self.failed = errors_of(summary)
+        self.failed = failed
         self._load = load
         self._frames: dict[str, pl.DataFrame] = {}
 
@@ -127,6 +131,8 @@ def replay(
     specs = [ModelSpec.of(each) for each in models]
     labels = [spec.label for spec in specs]
 
+    errors: dict[str, ModelError] = {}
+
     def run(sink: engine.Sink) -> dict[str, Any]:
         summary = engine.backend(backend)(
             trace,
@@ -138,9 +144,10 @@ def replay(
             threads=threads,
             sink=sink,
             progress=progress,
+            errors=errors,
         )
         if not summary["models"]:
-            raise next(iter(engine.errors_of(summary).values()))
+            raise next(iter(errors.values()))
         return summary
 
     if out is None:
@@ -148,11 +155,11 @@ def replay(
         summary = run(memory)
         for label in summary["failed"]:
             memory.drop(label)
-        return Result(summary, lambda name: _from_arrow(memory.table(name)))
+        return Result(summary, lambda name: _from_arrow(memory.table(name)), errors)
     with DirectorySink(out, labels, visits=visits, force=force) as directory:
         summary = run(directory)
         directory.write_summary(summary)
-    return Result(summary, lambda name: _from_file(directory.directory / f"{name}.parquet"))
+    return Result(summary, lambda name: _from_file(directory.directory / f"{name}.parquet"), errors)
 
 
 def _from_arrow(table: Any) -> pl.DataFrame:

@@ -151,6 +151,10 @@ def test_an_exception_names_callback_row_and_place(callback, every_callback):
         error.reason,
     )
     assert isinstance(error.__cause__.__cause__, ZeroDivisionError)
+    beside = rr.replay(every_callback, ["cow", model], walks="none", verify="all")
+    assert list(beside.summary["models"]) == ["cow"]
+    assert str(beside.failed["Spied"]) == str(error)
+    assert isinstance(beside.failed["Spied"].__cause__.__cause__, ZeroDivisionError)
 
 
 def test_the_row_is_the_one_that_failed(every_callback):
