@@ -59,6 +59,11 @@ fuzz: native-test $(VENV)/dev-tools $(VENV)/installed  ## many more random trace
 	$(BUILD)/native-tests/native_tests random
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/property
 
+.PHONY: frames-equal
+frames-equal: export RMAPREPLAY_ALL_TRACES = 1
+frames-equal: $(VENV)/dev-tools $(VENV)/installed  ## both forms of anon_vma and cow over all bundled traces and recordings
+	$(BIN)/python -m pytest -q tests/conformance/test_frames.py
+
 .PHONY: corpus
 corpus: $(VENV)/installed capture-tools  ## capture the workloads of traces/workloads, or WORKLOADS="a b", into OUT=dir; ROUNDS=n to time
 	$(BIN)/python traces/corpus/collect.py $(or $(OUT),$(BUILD)/corpus) $(WORKLOADS) --rounds $(or $(ROUNDS),1)
@@ -91,6 +96,10 @@ bench: $(VENV)/build-tools $(VENV)/installed  ## time the core: medians, ratios,
 	@$(BIN)/python benchmarks/run.py $(BUILD)/bench/bench $(ROUNDS)
 	@$(BIN)/python benchmarks/python_model.py $(ROUNDS)
 	@$(BIN)/python benchmarks/capture.py $(ROUNDS)
+
+.PHONY: bench-frames
+bench-frames: $(VENV)/installed  ## time both forms of anon_vma and cow with 10^5 to 10^7 walks; TRACE=file
+	@$(BIN)/python benchmarks/frames.py $(or $(TRACE),traces/corpus/redis.parquet) $(or $(ROUNDS),1)
 
 .PHONY: kernel-truth
 kernel-truth: $(VENV)/installed kernel-tools  ## boot a kernel in QEMU, record workloads, check the model against them
