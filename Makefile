@@ -57,7 +57,8 @@ native-test: $(VENV)/build-tools  ## the core's own tests under ASan and UBSan, 
 fuzz: export RMAPREPLAY_FUZZ_SEEDS = $(or $(SEEDS),20)
 fuzz: native-test $(VENV)/dev-tools $(VENV)/installed  ## many more random traces through every model; SEEDS=n times as many as in test
 	$(BUILD)/native-tests/native_tests random
-	$(BIN)/python -m pytest -q -n $(JOBS) tests/property
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/property tests/broken_models \
+	  tests/conformance/test_check_model.py
 
 .PHONY: frames-equal
 frames-equal: export RMAPREPLAY_ALL_TRACES = 1
@@ -84,6 +85,10 @@ corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw
 fidelity: $(VENV)/installed  ## check the bundled traces and those in TRACES; the table in docs/fidelity.md
 	$(BIN)/python docs/fidelity_table.py $(filter-out %.truth.parquet, \
 	  $(wildcard traces/corpus/*.parquet tests/data/kernel-truth/*/*.parquet)) $(TRACES)
+
+.PHONY: check-model-table
+check-model-table: $(VENV)/installed  ## check every built-in model; the table in docs/check-model.md
+	$(BIN)/python docs/check_model_table.py
 
 .PHONY: kernel-truth-bundle
 kernel-truth-bundle: $(VENV)/installed  ## keep the recordings in OUT=dir as the tests' data

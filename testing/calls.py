@@ -242,10 +242,11 @@ class Calls:
         self.naive.discard(self.naive.spaces[pid], start, start + pages)
         self._range("discard", pid, start, start + pages)
 
-    def swap_in(self, pid: int, start: int, pages: int = 1) -> None:
-        """Found in the swap cache; a fault of the first page follows."""
+    def swap_in(self, pid: int, start: int, pages: int = 1, *, read_ahead: bool = False) -> None:
+        """Found in the swap cache, where they still were, or where reading ahead had put them; a
+        fault of the first page follows. Without this a fault reads its page anew."""
         self.naive.swap_in(self.naive.spaces[pid], start, start + pages)
-        self._range("swap_in", pid, start, start + pages)
+        self._range("swap_in", pid, start, start + pages, flags=1 if read_ahead else None)
 
     # ---- processes ----
 

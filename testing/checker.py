@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rmapreplay.replay.specs import ModelSpec, info_of
+from rmapreplay.rmap_models import ModelInfo
+from rmapreplay.testing import fresh
 from rmapreplay.testing.comparison import Comparison
 from rmapreplay.testing.examine import Events, Examined, Flaw, How, examine, results_differ
 from rmapreplay.testing.isolate import CrashError, isolated
@@ -28,12 +30,14 @@ T = TypeVar("T")
 Progress = Callable[[Checked], None]
 """Called with each check when it is done."""
 
+FAILURES = "check-model-failures"
 SEQUENCES = 100
 SECONDS = 60.0
 SHRINKING = 20.0
 SHORT = 2000
 LONGEST = 50_000
 """Rows: up to SHORT a trace is walked and recounted after each; more than LONGEST are not cut."""
+DIFFERENT = "two replays gave different results"
 NEVER = 1 << 60
 """Events between two verifications, where only the one at the end is wanted."""
 
@@ -46,7 +50,7 @@ def check_model(
     seconds: float = SECONDS,
     traces: Sequence[str | Path] = (),
     only: Sequence[str] = (),
-    out: str | Path | None = None,
+    out: str | Path = FAILURES,
     randomise: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -59,7 +63,7 @@ def check_model(
         seconds: to spend on them at most.
         traces: files to replay beside.
         only: names of checks, or beginnings of names; all others are left out.
-        out: directory for what fails, made when it is needed; default: `check-model-failures`.
+        out: directory for what fails, made when it is needed.
         randomise: other random sequences each time.
         progress: called with each check when it is done.
 
@@ -71,7 +75,7 @@ def check_model(
     checker = Checker(
         ModelSpec.of(model),
         kernels=KERNELS if kernel == "all" else (kernel,),
-        out=Path(out or "check-model-failures"),
+        out=Path(out),
     )
     begun = time.monotonic()
     done = []
@@ -82,7 +86,9 @@ def check_model(
     return Report(checker.spec.label, checker.kernels, tuple(done), time.monotonic() - begun)
 
 
-def check_case(model: object, case: Case, kernel: str = "all", *, out: str | Path) -> None:
+def check_case(
+    model: object, case: Case, kernel: str = "all", *, out: str | Path = FAILURES
+) -> None:
     """Check one scenario, for pytest. Raises AssertionError that says what is wrong."""
     report = check_model(model, kernel=kernel, only=[case.name], out=out)
     if not report.passed:
@@ -96,11 +102,21 @@ class Checker:
         self.spec = spec
         self.kernels = kernels
         self._out = out
-        needs = info_of(spec.name, spec.source)["needs"]
+        # C code that goes wrong takes the process with it.
+        self._isolate = not isinstance(spec.source, str | type)
+        needs = self._info()["needs"]
         self._index_is_address = needs["index_is_address"]
         # A model that asks for pages has them in any case.
         self._pages = (False,) if needs["pages"] else (False, True)
-        self._isolate = ".so" in spec.label.partition(":")[0][-3:]
+
+    def _info(self) -> ModelInfo:
+        def ask() -> ModelInfo:
+            return info_of(self.spec.name, self.spec.source)
+
+        try:
+            return isolated(ask, SECONDS) if self._isolate else ask()
+        except CrashError as crash:
+            raise ModelError(self.spec.label, f"{crash} while it was loaded") from crash
 
     def chosen(
         self,
@@ -186,12 +202,24 @@ class Checker:
             if kernel is None:
                 continue
             rows, metadata = case.rows(kernel)
-            # What goes wrong of itself is another check's finding.
-            if self._flaw(rows, metadata) is None and self._differs(rows, metadata):
-                flaw = Flaw(
-                    "determinism", "two replays gave different results", len(rows) - 1, How()
-                )
+            if self._differs(rows, metadata):
+                flaw = Flaw("determinism", DIFFERENT, len(rows) - 1, How())
                 return Checked(name, about, finding=self._finding(name, flaw, rows, metadata))
+        return self._in_fresh_processes(name, about)
+
+    def _in_fresh_processes(self, name: str, about: str) -> Checked:
+        """The same scenarios in two new processes."""
+        kernel = self.kernels[0]
+        one, other = (fresh.ask(self.spec.label, kernel, seed) for seed in (1, 2))
+        if one is None or other is None:
+            return Checked(name, about, note="in this process only")
+        for case in conformance_cases():
+            if one.get(case.name) != other.get(case.name):
+                rows, metadata = case.rows(kernel)
+                text = "two processes gave different results"
+                flaw = Flaw("determinism", text, len(rows) - 1, How())
+                finding = self._finding(name, flaw, rows, metadata)
+                return Checked(name, about, finding=finding)
         return Checked(name, about)
 
     def trace(self, trace: Trace) -> Checked:
@@ -206,9 +234,7 @@ class Checker:
             rows = _rows_of(trace, trace.rows)
             flaw = self._flaw(rows, trace.metadata)
             if flaw is None and self._differs(rows, trace.metadata):
-                flaw = Flaw(
-                    "determinism", "two replays gave different results", len(rows) - 1, How()
-                )
+                flaw = Flaw("determinism", DIFFERENT, len(rows) - 1, How())
         if flaw is None:
             return Checked(name, about)
         if flaw.row >= LONGEST:
@@ -266,6 +292,9 @@ class Checker:
         """The trace cut down, written and explained."""
         kept = self._cut(flaw, list(rows), metadata)
         flaw = self._again(flaw, kept, metadata)
+        if flaw.row < len(kept) - 1 and flaw.rule not in ("truth", "determinism"):
+            kept = self._cut(flaw, kept, metadata)
+            flaw = self._again(flaw, kept, metadata)
         path = write_rows(self._out / name, kept, metadata)
         state = self._guarded(lambda: describe(self.spec, kept, metadata, flaw), 0)
         return Finding(
@@ -286,6 +315,8 @@ class Checker:
             return rows[: flaw.row + 1]
         if flaw.rule == "determinism":
             # Twice, so that it is not by chance that it shows with few objects.
+            if not self._differs(rows, metadata):
+                return rows  # it takes two processes
             return shrink(rows, lambda few: all(
                 self._differs(few, metadata) for _ in range(2)
             ), SHRINKING)  # fmt: skip
@@ -301,7 +332,11 @@ class Checker:
                 found.flaw and found.flaw.shape == flaw.shape and found.anomalies <= whole.anomalies
             )
 
-        return shrink(rows, shows, SHRINKING) if shows(rows) else rows
+        if not shows(rows):
+            return rows
+        # What is left at the end is left whoever exits last.
+        keep_last = flaw.rule != "accounting"
+        return shrink(rows, shows, SHRINKING, keep_last=keep_last)
 
     def _until_crash(self, rows: list[Row], metadata: Mapping[str, Any], how: How) -> list[Row]:
         """The rows up to the one at which a model crashes."""
@@ -316,7 +351,8 @@ class Checker:
         return rows[:bad]
 
     def _again(self, flaw: Flaw, rows: Sequence[Row], metadata: Mapping[str, Any]) -> Flaw:
-        """The flaw as the cut trace shows it."""
+        """The flaw as the cut trace shows it. Other walks than those at its end may show another
+        one before."""
         if flaw.rule in ("truth", "determinism"):
             return Flaw(flaw.rule, flaw.text, len(rows) - 1, flaw.how)
         how = How(kinds=flaw.how.kinds, every_page=flaw.how.every_page)
@@ -326,7 +362,7 @@ class Checker:
         if flaw.rule in ("miss", "error", "invariant", "crash") and not flaw.how.every_page:
             return _run_command(trace, self.spec, flaw.how)
         model = shlex.quote(self.spec.label)
-        if flaw.rule == "truth":
+        if flaw.rule == "truth" or (flaw.rule == "determinism" and flaw.text != DIFFERENT):
             return f"rmapreplay check-model {model} --only {name}"
         return f"rmapreplay check-model {model} --only trace --trace {shlex.quote(str(trace))}"
 

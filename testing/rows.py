@@ -46,7 +46,11 @@ def canonical(rows: Sequence[Row]) -> pa.RecordBatch:
             columns.append(pa.nulls(len(rows), field.type))
             continue
         if names := NAMED_COLUMNS.get(file.name):
-            values = [None if value is None else names.index(value) for value in values]
+            codes = {name: code for code, name in enumerate(names)}
+            # Of paths only the kernel's own names are told apart.
+            values = [
+                codes.get(value, 0 if value and file.name == "path" else None) for value in values
+            ]
         columns.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=CANONICAL_SCHEMA)
 

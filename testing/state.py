@@ -27,9 +27,10 @@ def describe(
     """The folio that was walked with all that map it, what the walk was offered and what it was
     not; and the VMAs of the processes concerned. After the row of the flaw, or if the model fails
     there before it."""
-    state = _State.at(spec, rows[: flaw.row + 1], metadata) or _State.at(
-        spec, rows[: flaw.row], metadata
-    )
+    state = None
+    if flaw.rule != "crash":
+        state = _State.at(spec, rows[: flaw.row + 1], metadata)
+    state = state or _State.at(spec, rows[: flaw.row], metadata)
     if state is None:
         return []
     if flaw.walk is None:

@@ -40,13 +40,13 @@ def unfaulted_joins_a_faulted_right(c: Calls) -> None:
 def faulted_joins_an_unfaulted(c: Calls) -> None:
     """It is the faulted one that changes, and takes its unfaulted neighbours in."""
     a = c.process()
-    c.mmap(a, X, 9)
+    c.mmap(a, X, 9, READ)
+    c.mprotect(a, X + 3, 3, READ | WRITE)
     c.write(a, X + 3, 3)
     c.mprotect(a, X + 3, 3, READ)
-    c.mprotect(a, X + 3, 3, READ | WRITE)
-    c.mmap(a, X + 12, 3, READ)
-    c.mmap(a, X + 9, 3)
-    c.write(a, X, 12)
+    c.fork(a)
+    c.mprotect(a, X, 9, READ | WRITE)
+    c.write(a, X, 9)
     c.fork(a)
 
 

@@ -140,6 +140,21 @@ def not_for_children(c: Calls) -> None:
 
 
 @case()
+def locked_memory(c: Calls) -> None:
+    """Locked memory is written at once, and at fork; a child's is not locked any more."""
+    a = c.process()
+    c.mmap(a, X, 8)
+    c.mlock(a, X + 2, 3)
+    b = c.fork(a)
+    c.mlock(b, X, 4, on_fault=True)
+    c.populate(b, X, 2)
+    c.munlock(a, X + 3, 1)
+    c.write(a, X + 2, 2)
+    c.fork(b)
+    c.munlock(b, X, 4)
+
+
+@case()
 def parent_goes_on_before_its_child_is_there(c: Calls) -> None:
     """Between the copy of the address space and the child's first moment the parent unmaps, moves,
     writes, and maps."""

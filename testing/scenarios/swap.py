@@ -43,6 +43,29 @@ def in_by_the_youngest_first(c: Calls) -> None:
 
 
 @case()
+def read_anew_by_the_youngest_first(c: Calls) -> None:
+    """A shared page has left the swap cache too: the youngest of the family has it read, and the
+    others map what was read."""
+    family = swapped_family(c, 4)
+    for pid in reversed(family):
+        c.read(pid, X)
+    c.fork(family[1])
+
+
+@case()
+def read_ahead_of_the_others(c: Calls) -> None:
+    """Reading ahead has put a page into the swap cache that one of the middle maps first, by a
+    write; its relatives map the page anew."""
+    a, b, d = swapped_family(c, 3)
+    e = c.fork(b)
+    c.swap_in(b, X, 2, read_ahead=True)
+    c.write(b, X)
+    c.read(d, X, 2)
+    c.read(e, X + 1)
+    c.write(a, X + 1)
+
+
+@case()
 def written_when_it_comes_back(c: Calls) -> None:
     """One of a family writes to the page it faults in, another reads it, a third forks first."""
     a, b, d = swapped_family(c, 3)
