@@ -13,7 +13,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
 SOURCES := $(shell find src traces replay rmap_models testing cli templates \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)
-CXX_SOURCES := $(shell find traces replay rmap_models tests benchmarks \
+CXX_SOURCES := $(shell find traces replay rmap_models templates tests benchmarks \
                  \( -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 
@@ -100,6 +100,7 @@ bench: $(VENV)/build-tools $(VENV)/installed  ## time the core: medians, ratios,
 	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
 	@$(BIN)/python benchmarks/run.py $(BUILD)/bench/bench $(ROUNDS)
 	@$(BIN)/python benchmarks/python_model.py $(ROUNDS)
+	@$(BIN)/python benchmarks/c_model.py $(ROUNDS)
 	@$(BIN)/python benchmarks/capture.py $(ROUNDS)
 
 .PHONY: bench-frames

@@ -75,6 +75,10 @@ void bind_c_model(nb::module_& m) {
     nb::list callbacks;
     for (const char* name : kCallbackNames) callbacks.append(name);
     m.attr("C_MODEL_CALLBACKS") = callbacks;
+    nb::dict functions;
+    for (const MachineFunction& function : machine_functions())
+        functions[function.name] = function.address;
+    m.attr("C_MODEL_FUNCTIONS") = functions;
     m.attr("C_MODEL_ABI_VERSION") = RMAP_ABI_VERSION;
     nb::class_<CModelFile>(
         m, "CModel",

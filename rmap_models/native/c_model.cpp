@@ -84,6 +84,7 @@ class CModel final : public RmapModel {
            Costs& costs, CallbackWord* callback);
     ~CModel() override {
         costs_.op = nullptr;  // the machine is gone
+        machine_.counters = nowhere_.data();
         at(Callback::exit);
         if (ops_.exit) ops_.exit(state_);
         at(Callback::none);
@@ -125,6 +126,7 @@ class CModel final : public RmapModel {
         tell(Callback::unlink_anon_vmas, ops_.unlink_anon_vmas, vma);
         vma.anon_vma = nullptr;
         vma.chain = nullptr;
+        if (vma.slot < homes_.size()) homes_[vma.slot].serial = 0;
     }
     void pre_update_vma(Vma& vma) override {
         tell(Callback::pre_update_vma, ops_.pre_update_vma, vma);
@@ -138,7 +140,12 @@ class CModel final : public RmapModel {
         return ask(Callback::vma_is_fork_child, ops_.vma_is_fork_child, &shown) != 0;
     }
 
-    Home home(const Vma& vma) const override { return home_by(Callback::home, ops_.home, vma); }
+    // Asked for at every fault, but it stays the same: so the model is asked once.
+    Home home(const Vma& vma) const override {
+        if (vma.slot < homes_.size() && homes_[vma.slot].serial == vma.serial)
+            return homes_[vma.slot].home;
+        return first_home(vma);
+    }
     Home root_home(const Vma& vma) const override {
         return ops_.root_home ? home_by(Callback::root_home, ops_.root_home, vma) : home(vma);
     }
@@ -149,19 +156,16 @@ class CModel final : public RmapModel {
         if (ops_.folios_unhomed) ask(Callback::folios_unhomed, ops_.folios_unhomed, home, n);
     }
     void page_add_rmap(Home& home, const Mm& mm, u64 addr) override {
-        const u32 number = handles_.of(mm);
         if (ops_.page_add_rmap)
-            ask(Callback::page_add_rmap, ops_.page_add_rmap, &home, number, addr);
+            ask(Callback::page_add_rmap, ops_.page_add_rmap, &home, mm.serial, addr);
     }
     void page_remove_rmap(Home& home, const Mm& mm, u64 addr) override {
-        const u32 number = handles_.of(mm);
         if (ops_.page_remove_rmap)
-            ask(Callback::page_remove_rmap, ops_.page_remove_rmap, &home, number, addr);
+            ask(Callback::page_remove_rmap, ops_.page_remove_rmap, &home, mm.serial, addr);
     }
     void page_copied_for_move(const Mm& mm, u64 addr) override {
-        const u32 number = handles_.of(mm);
         if (ops_.page_copied_for_move)
-            ask(Callback::page_copied_for_move, ops_.page_copied_for_move, number, addr);
+            ask(Callback::page_copied_for_move, ops_.page_copied_for_move, mm.serial, addr);
     }
 
     void rmap_walk(Walk& walk) override;
@@ -176,13 +180,13 @@ class CModel final : public RmapModel {
     int allocated(u64 object, u64 n);
     int allocated_at(u64 site);
     int freed(u64 object, u64 n);
-    int count(u64 counter, u64 n);
     int find(u64 number, rmap_vma* found) const { return answer(handles_.vma(number), found); }
     int find_vma(u32 number, u64 addr, rmap_vma* found) const;
     int neighbour(u64 number, rmap_vma* found, Vma* (VmaTree::*which)(const Vma*) const) const;
     int find_mm(u32 number, rmap_mm* found) const;
     int visit(WalkForModel& walk, u64 number);
-    int walk_count(WalkForModel& walk, u64 counter, u64 n);
+    int visit_at(WalkForModel& walk, u32 mm, u64 addr);
+    int no_mm(u32 number) const;
 
   private:
     void at(Callback callback) const {
@@ -192,17 +196,28 @@ class CModel final : public RmapModel {
     template <class Function, class... Args>
     int ask(Callback callback, Function function, Args... args) const {
         at(callback);
+        machine_.counters = costs_.op->counters.data();
         const int said = function(state_, args...);
         at(Callback::none);
         if (said < 0 || !failure_.empty()) stop(callback, said);
+        check_counters("op_counter", machine_.counters, info_.op_counters.size(), callback);
         return said;
     }
+    // Nothing may be in the places that the model has not declared.
+    void check_counters(const char* what, const u64* counters, std::size_t declared,
+                        Callback callback) const {
+        u64 more = 0;
+        for (std::size_t i = declared; i < kMaxCounters; ++i) more |= counters[i];
+        if (more) refuse_counter(what, counters, declared, callback);
+    }
+    [[noreturn]] void refuse_counter(const char* what, const u64* counters, std::size_t declared,
+                                     Callback callback) const;
     [[noreturn]] void stop(Callback callback, int said) const;
     std::string take_failure(int said) const;
 
     rmap_vma view(const Vma& vma) const {
-        return {handles_.of(vma), vma.start, vma.end,      vma.anon_pgoff,       vma.flags,
-                vma.anon_vma,     vma.chain, vma.mm->rmap, handles_.of(*vma.mm), vma.file};
+        return {handles_.of(vma), vma.start, vma.end,      vma.anon_pgoff, vma.flags,
+                vma.anon_vma,     vma.chain, vma.mm->rmap, vma.mm->serial, vma.file};
     }
     rmap_mm view(const Mm& mm) const { return {mm.rmap, handles_.of(mm), mm.pid}; }
 
@@ -248,14 +263,24 @@ class CModel final : public RmapModel {
         return 1;
     }
 
+    Home first_home(const Vma& vma) const;
+
+    // What home() said of the VMA with this serial.
+    struct KnownHome {
+        u32 serial = 0;
+        Home home = 0;
+    };
+
     const rmap_model_ops& ops_;
     const ModelInfo& info_;
     Costs& costs_;
     mutable Handles handles_;
+    mutable std::vector<KnownHome> homes_;  // by Vma::slot
     mutable std::string failure_;  // what the model did wrong first, in this callback
     CallbackWord unread_{0};
     CallbackWord* callback_;
-    MachineForModel machine_;
+    mutable MachineForModel machine_;
+    mutable std::array<u64, kMaxCounters> nowhere_{};  // what is counted while the ledger is closed
     void* state_ = nullptr;
 };
 
@@ -280,9 +305,6 @@ int machine_allocated_at(const rmap_machine* machine, u32 site) {
 int machine_freed(const rmap_machine* machine, u32 object, u64 n) {
     return model_of(machine).freed(object, n);
 }
-int machine_count(const rmap_machine* machine, u32 counter, u64 n) {
-    return model_of(machine).count(counter, n);
-}
 int machine_find(const rmap_machine* machine, u64 vma, rmap_vma* found) {
     return model_of(machine).find(vma, found);
 }
@@ -298,17 +320,29 @@ int machine_prev(const rmap_machine* machine, u64 vma, rmap_vma* found) {
 int machine_mm(const rmap_machine* machine, u32 mm, rmap_mm* found) {
     return model_of(machine).find_mm(mm, found);
 }
+int machine_visit_at(rmap_walk* walk, u32 mm, u64 addr) {
+    return walk_of(walk).model->visit_at(walk_of(walk), mm, addr);
+}
 int machine_visit(rmap_walk* walk, u64 vma) {
     return walk_of(walk).model->visit(walk_of(walk), vma);
 }
-int machine_walk_count(rmap_walk* walk, u32 counter, u64 n) {
-    return walk_of(walk).model->walk_count(walk_of(walk), counter, n);
-}
-
 constexpr rmap_machine kMachine = {
-    RMAP_ABI_VERSION,     sizeof(rmap_machine), RMAP_KERNEL_7_3, machine_fail,  machine_allocated,
-    machine_allocated_at, machine_freed,        machine_count,   machine_find,  machine_find_vma,
-    machine_next,         machine_prev,         machine_mm,      machine_visit, machine_walk_count};
+    .abi_version = RMAP_ABI_VERSION,
+    .struct_size = sizeof(rmap_machine),
+    .kernel = RMAP_KERNEL_7_3,
+    .counters = nullptr,
+    .fail = machine_fail,
+    .allocated = machine_allocated,
+    .allocated_at = machine_allocated_at,
+    .freed = machine_freed,
+    .find = machine_find,
+    .find_vma = machine_find_vma,
+    .next = machine_next,
+    .prev = machine_prev,
+    .mm = machine_mm,
+    .visit = machine_visit,
+    .visit_at = machine_visit_at,
+};
 
 std::string number_of(std::string_view what, u64 number, std::size_t declared) {
     return std::string(what) + " " + std::to_string(number) + " is none of the " +
@@ -345,25 +379,15 @@ int CModel::freed(u64 object, u64 n) {
     return 0;
 }
 
-int CModel::count(u64 counter, u64 n) {
-    if (!costs_.op) return closed();
-    if (counter >= info_.op_counters.size())
-        return fail(number_of("op_counter", counter, info_.op_counters.size()));
-    costs_.count(counter, n);
-    return 0;
-}
-
-int CModel::walk_count(WalkForModel& walk, u64 counter, u64 n) {
-    if (counter >= info_.walk_counters.size())
-        return fail(number_of("walk_counter", counter, info_.walk_counters.size()));
-    walk.walk->counters[counter] += n;
-    return 0;
+[[gnu::cold]] int CModel::no_mm(u32 number) const {
+    return fail("asked about mm " + std::to_string(number) + ", which is none");
 }
 
 int CModel::find_vma(u32 number, u64 addr, rmap_vma* found) const {
     const Mm* mm = handles_.mm(number);
-    if (!mm) return fail("asked for a VMA of mm " + std::to_string(number) + ", which is none");
-    return answer(mm->vmas.find(addr), found);
+    if (!mm) return no_mm(number);
+    const Vma* vma = mm->vmas.lookup(addr);  // which remembers the last one
+    return answer(vma ? vma : mm->vmas.find(addr), found);
 }
 
 int CModel::neighbour(u64 number, rmap_vma* found, Vma* (VmaTree::*which)(const Vma*) const) const {
@@ -375,7 +399,7 @@ int CModel::neighbour(u64 number, rmap_vma* found, Vma* (VmaTree::*which)(const 
 
 int CModel::find_mm(u32 number, rmap_mm* found) const {
     const Mm* mm = handles_.mm(number);
-    if (!mm) return fail("asked for mm " + std::to_string(number) + ", which is none");
+    if (!mm) return no_mm(number);
     *found = view(*mm);
     return 1;
 }
@@ -389,6 +413,17 @@ int CModel::visit(WalkForModel& walk, u64 number) {
     } catch (const std::exception& error) {
         return fail(error.what());
     }
+}
+
+int CModel::visit_at(WalkForModel& walk, u32 number, u64 addr) {
+    if (!failure_.empty()) return -1;
+    const Mm* mm = handles_.mm(number);
+    if (!mm) return no_mm(number);
+    const Vma* vma = mm->vmas.lookup(addr);
+    if (!vma || !handles_.offer_once(*vma, walk.walk->folio)) return 1;
+    const bool go_on = walk.walk->visit(*vma);
+    walk.found = walk.walk->found;
+    return go_on;
 }
 
 // ---- calling the model ----
@@ -407,12 +442,39 @@ void CModel::stop(Callback callback, int said) const {
 void CModel::rmap_walk(Walk& walk) {
     handles_.begin_walk();
     const FolioView& folio = walk.folio;
-    WalkForModel shown{
-        {folio.index, folio.nr, folio.mapcount, folio.home, folio.exclusive, 0}, this, &walk};
+    WalkForModel shown{{walk.counters.data(), folio.index, folio.nr, folio.mapcount, folio.home,
+                        folio.exclusive, 0},
+                       this,
+                       &walk};
     ask(Callback::rmap_walk, ops_.rmap_walk, static_cast<struct rmap_walk*>(&shown));
+    check_counters("walk_counter", walk.counters.data(), info_.walk_counters.size(),
+                   Callback::rmap_walk);
 }
 
+void CModel::refuse_counter(const char* what, const u64* counters, std::size_t declared,
+                            Callback callback) const {
+    std::size_t i = declared;
+    while (!counters[i]) ++i;
+    throw ModelFailure(std::string(name_of(callback)) + "(): " + number_of(what, i, declared));
+}
+
+Home CModel::first_home(const Vma& vma) const {
+    if (vma.slot >= homes_.size()) homes_.resize(vma.slot + 1);
+    homes_[vma.slot] = {vma.serial, home_by(Callback::home, ops_.home, vma)};
+    return homes_[vma.slot].home;
+}
+
+// Homes must be as they were when they were asked for; then the model recounts itself.
 void CModel::validate(const Live& live) const {
+    for (const Mm* mm : live.mms)
+        for (std::size_t i = 0; i < mm->vmas.size(); ++i) {
+            const Vma& vma = *mm->vmas.at(i);
+            if (!vma.anon_vma) continue;
+            const Home before = home(vma), now = home_by(Callback::home, ops_.home, vma);
+            if (now != before)
+                throw BrokenInvariant("the home of " + describe(vma) + " was " +
+                                      std::to_string(before) + " and is " + std::to_string(now));
+        }
     if (!ops_.validate) return;
     std::vector<u32> mms, homes;
     std::vector<u64> folios;
@@ -422,6 +484,7 @@ void CModel::validate(const Live& live) const {
         folios.push_back(n);
     }
     const rmap_live shown{mms.data(), mms.size(), homes.data(), folios.data(), homes.size()};
+    machine_.counters = nowhere_.data();
     at(Callback::validate);
     const int said = ops_.validate(state_, &shown);
     at(Callback::none);
@@ -446,6 +509,7 @@ CModel::CModel(const rmap_model_ops& ops, const ModelInfo& info, const ModelPara
         values.push_back(value.c_str());
     }
     const rmap_params given{names.size(), names.data(), values.data()};
+    machine_.counters = nowhere_.data();
     at(Callback::init);
     const int said = ops_.init(&machine_, &given, &state_);
     at(Callback::none);
@@ -489,6 +553,23 @@ void check_choices(const ModelInfo& info, const ModelParams& params) {
 }  // namespace
 
 const std::span<const char* const> kCallbackNames = kNames;
+
+std::span<const MachineFunction> machine_functions() {
+    const auto address = [](auto* function) { return reinterpret_cast<std::uintptr_t>(function); };
+    static const std::array functions = {
+        MachineFunction{"fail", address(machine_fail)},
+        MachineFunction{"allocated", address(machine_allocated)},
+        MachineFunction{"allocated_at", address(machine_allocated_at)},
+        MachineFunction{"freed", address(machine_freed)},
+        MachineFunction{"find", address(machine_find)},
+        MachineFunction{"find_vma", address(machine_find_vma)},
+        MachineFunction{"next", address(machine_next)},
+        MachineFunction{"prev", address(machine_prev)},
+        MachineFunction{"mm", address(machine_mm)},
+        MachineFunction{"visit", address(machine_visit)},
+        MachineFunction{"visit_at", address(machine_visit_at)}};
+    return functions;
+}
 
 CModelTable::CModelTable(const rmap_model_ops& table) {
     if (table.abi_version != RMAP_ABI_VERSION)

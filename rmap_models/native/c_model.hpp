@@ -16,6 +16,13 @@ namespace rmapreplay {
 using CallbackWord = std::atomic<u32>;
 extern const std::span<const char* const> kCallbackNames;
 
+// The functions that every table's machine has, by name: their addresses are the same for all.
+struct MachineFunction {
+    const char* name;
+    std::uintptr_t address;
+};
+std::span<const MachineFunction> machine_functions();
+
 // A table that was looked over, and what the model says of itself. Copies the table; the functions,
 // texts and arrays that it refers to must outlive this.
 class CModelTable {

@@ -49,17 +49,35 @@ class Handles {
     // the folio's pages, or was offered before.
     const Vma& offered(u64 handle, const FolioView& folio) {
         const Vma* found = vma(handle);
-        if (!found) throw ModelFailure("offered VMA " + std::to_string(handle) + ", which is none");
-        if (!found->anon_vma) throw ModelFailure("offered " + describe(*found) + ", not faulted");
-        if (found->last_index() < folio.index || found->anon_pgoff >= folio.index + folio.nr)
-            throw ModelFailure("offered " + describe(*found) + ", which has no page of the folio");
-        Slot& slot = vmas_[found->slot];
-        if (slot.walk == walk_) throw ModelFailure("offered " + describe(*found) + " twice");
-        slot.walk = walk_;
+        if (!found || !found->anon_vma || found->last_index() < folio.index ||
+            found->anon_pgoff >= folio.index + folio.nr || vmas_[found->slot].walk == walk_)
+            refuse(handle, found);
+        vmas_[found->slot].walk = walk_;
         return *found;
     }
 
+    // For what a model finds by mm and address: whether the VMA has a page of the folio and was not
+    // offered yet, which it then is.
+    bool offer_once(const Vma& vma, const FolioView& folio) {
+        if (!vma.anon_vma || vma.last_index() < folio.index ||
+            vma.anon_pgoff >= folio.index + folio.nr)
+            return false;
+        of(vma);
+        Slot& slot = vmas_[vma.slot];
+        if (slot.walk == walk_) return false;
+        slot.walk = walk_;
+        return true;
+    }
+
   private:
+    [[noreturn, gnu::cold, gnu::noinline]] void refuse(u64 handle, const Vma* found) const {
+        if (!found) throw ModelFailure("offered VMA " + std::to_string(handle) + ", which is none");
+        const std::string what = "offered " + describe(*found);
+        if (!found->anon_vma) throw ModelFailure(what + ", not faulted");
+        if (vmas_[found->slot].walk == walk_) throw ModelFailure(what + " twice");
+        throw ModelFailure(what + ", which has no page of the folio");
+    }
+
     struct Slot {
         const Vma* vma;
         u64 walk;  // the last that it was offered to

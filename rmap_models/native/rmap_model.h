@@ -146,8 +146,9 @@ struct rmap_mm {
     int32_t pid; /* the process that first used it; 0 until fork has told */
 };
 
-/* A walk in progress: the folio, to be read only. */
+/* A walk in progress: the folio, to be read only; and what the model counts. */
 struct rmap_walk {
+    uint64_t* counters; /* by their places in walk_counters: add to them */
     uint64_t index; /* folio->index */
     uint32_t nr; /* pages */
     uint32_t mapcount; /* entries of page tables that map it */
@@ -189,16 +190,18 @@ struct rmap_machine {
     uint32_t abi_version;
     uint32_t struct_size;
     uint32_t kernel; /* enum rmap_kernel: whose rules hold, where kernels differ */
+    /* By their places in op_counters: add to them. Those of the operation in progress; each callback
+     * has its own. */
+    uint64_t* counters;
 
     /* Says why a callback failed, in one line; the text is copied. Returns -1. */
     int (*fail)(const struct rmap_machine*, const char* message);
 
-    /* The ledger, which is closed in init() and exit(). n objects of a kind were allocated; one, by one of the functions in `sites`; n were
-     * freed; n is added to one of op_counters, for the operation in progress. */
+    /* The ledger, which is closed in init() and exit(). n objects of a kind were allocated; one, by
+     * one of the functions in `sites`; n were freed. */
     int (*allocated)(const struct rmap_machine*, uint32_t object, uint64_t n);
     int (*allocated_at)(const struct rmap_machine*, uint32_t site);
     int (*freed)(const struct rmap_machine*, uint32_t object, uint64_t n);
-    int (*count)(const struct rmap_machine*, uint32_t counter, uint64_t n);
 
     /* Questions. Each fills *found and returns 1, or returns 0 if there is none. A VMA or mm that is
      * asked about must exist, but for find(), which tells whether it does. */
@@ -212,8 +215,10 @@ struct rmap_machine {
     /* Only during rmap_walk(). Offers a faulted VMA that overlaps [index, index + nr), at most once.
      * Returns 1 to go on, 0 if the walk is over (rmap_one() or done() said stop). */
     int (*visit)(struct rmap_walk*, uint64_t vma);
-    /* Adds n to one of walk_counters. */
-    int (*walk_count)(struct rmap_walk*, uint32_t counter, uint64_t n);
+    /* The same of the VMA of mm that covers addr, for designs that find places and not VMAs. Offers
+     * nothing, and says to go on, if there is no such VMA, it is not faulted, has no page of the
+     * folio, or was offered to this walk before. */
+    int (*visit_at)(struct rmap_walk*, uint32_t mm, uint64_t addr);
 };
 
 /* Why a VMA's links are cloned (enum vma_operation, mm/vma.h in v7.3). */
@@ -273,7 +278,8 @@ struct rmap_model_ops {
 
     /* ---- folio ---- */
     /* Required. Where a new, reused or exclusive page of this faulted VMA is homed (folio->mapping):
-     * any number. Must stay the same as the VMA is split, merged, resized and moved. */
+     * any number. Asked for once while the VMA is faulted, and must stay the same as it is
+     * split, merged, resized and moved. */
     int (*home)(void* state, const struct rmap_vma* vma, uint32_t* home);
     /* Where a page of this faulted VMA is homed that comes from swap and is not known to be
      * exclusive: a walk from there must reach every mm that could have it. NULL: home(). */

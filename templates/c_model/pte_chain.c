@@ -51,22 +51,63 @@ struct pte_pointer {
     uint32_t mm;
 };
 
-/* A pte_chain; or, of a page that is mapped once, the PTE in ptes[0] and no object of the kernel's. */
 struct pte_chain {
     uint32_t next; /* handle */
     uint32_t idx;  /* of the pointer put in last; those before it are free */
     struct pte_pointer ptes[NRPTE];
 };
 
-/* The model of one replay. Chains have handles, since a folio's word has only 32 bits. */
+/* Objects of one kind, by handle, since a folio's word has only 32 bits. Handle 0 is none. */
+struct pool {
+    void* objects;
+    size_t size;         /* of one */
+    uint32_t made, room; /* handles given out so far, 0 among them, and the space for them */
+    uint32_t free;       /* list of those free again; each holds the next one's handle */
+};
+
+/* The model of one replay. */
 struct pte_chain_model {
     const struct rmap_machine* machine;
-    struct pte_chain* chains;
-    uint32_t made, room; /* handles given out so far, 0 among them, and the space for them */
-    uint32_t free;       /* list of those free again, by next */
+    struct pool directs; /* struct pte_pointer: PTEs of pages that are mapped once */
+    struct pool chains;  /* struct pte_chain */
     uint64_t* visited;   /* VMAs of the walk in progress */
     size_t visited_room;
 };
+
+static void* at(const struct pool* pool, uint32_t handle) {
+    return (char*)pool->objects + handle * pool->size;
+}
+static struct pte_pointer* direct_at(const struct pte_chain_model* model, uint32_t handle) {
+    return (struct pte_pointer*)model->directs.objects + handle;
+}
+static struct pte_chain* chain_at(const struct pte_chain_model* model, uint32_t handle) {
+    return (struct pte_chain*)model->chains.objects + handle;
+}
+
+/* A handle, or 0 after a failure. */
+static uint32_t take(const struct pte_chain_model* model, struct pool* pool) {
+    const uint32_t handle = pool->free;
+    if (handle) {
+        memcpy(&pool->free, at(pool, handle), sizeof(pool->free));
+        return handle;
+    }
+    if (pool->made >= pool->room) {
+        const uint32_t room = pool->room ? 2 * pool->room : 1024;
+        void* objects = room < UINT32_C(1) << 31 ? realloc(pool->objects, room * pool->size) : NULL;
+        if (!objects) {
+            model->machine->fail(model->machine, "out of memory");
+            return 0;
+        }
+        pool->objects = objects;
+        pool->room = room;
+    }
+    return pool->made++;
+}
+
+static void put(struct pool* pool, uint32_t handle) {
+    memcpy(at(pool, handle), &pool->free, sizeof(pool->free));
+    pool->free = handle;
+}
 
 static int is_direct(uint32_t page) { return !(page & 1); } /* PageDirect() */
 static uint32_t direct(uint32_t handle) { return handle << 1; }
@@ -76,37 +117,10 @@ static int same(struct pte_pointer a, struct pte_pointer b) {
     return a.mm == b.mm && a.addr == b.addr;
 }
 
-/* A free handle, 0 if there is no memory. */
-static uint32_t take_handle(struct pte_chain_model* model) {
-    uint32_t handle = model->free;
-    if (handle) {
-        model->free = model->chains[handle].next;
-        return handle;
-    }
-    if (model->made == model->room) {
-        const uint32_t room = 2 * model->room;
-        void* chains = room < (UINT32_C(1) << 31)
-                           ? realloc(model->chains, room * sizeof(struct pte_chain))
-                           : NULL;
-        if (!chains) {
-            model->machine->fail(model->machine, "out of memory");
-            return 0;
-        }
-        model->chains = chains;
-        model->room = room;
-    }
-    return model->made++;
-}
-
-static void put_handle(struct pte_chain_model* model, uint32_t handle) {
-    model->chains[handle].next = model->free;
-    model->free = handle;
-}
-
 static uint32_t pte_chain_alloc(struct pte_chain_model* model, uint32_t next,
                                 struct pte_pointer pte) {
-    const uint32_t handle = take_handle(model);
-    struct pte_chain* made = &model->chains[handle];
+    const uint32_t handle = take(model, &model->chains);
+    struct pte_chain* made = chain_at(model, handle);
     if (!handle) return 0;
     model->machine->allocated(model->machine, PTE_CHAIN, 1);
     made->next = next;
@@ -117,28 +131,24 @@ static uint32_t pte_chain_alloc(struct pte_chain_model* model, uint32_t next,
 
 /* ---- the life of a replay ---- */
 
-static void pte_chain_exit(void* state) {
-    struct pte_chain_model* model = state;
-    free(model->chains);
-    free(model->visited);
-    free(model);
-}
-
 static int pte_chain_init(const struct rmap_machine* machine, const struct rmap_params* params,
                           void** state) {
     struct pte_chain_model* model = calloc(1, sizeof(*model));
     (void)params;
     if (!model) return machine->fail(machine, "out of memory");
     model->machine = machine;
-    model->room = 1024;
-    model->made = 1; /* 0 says "none" */
-    model->chains = calloc(model->room, sizeof(struct pte_chain));
-    if (!model->chains) {
-        pte_chain_exit(model);
-        return machine->fail(machine, "out of memory");
-    }
+    model->directs.size = sizeof(struct pte_pointer);
+    model->chains.size = sizeof(struct pte_chain);
+    model->directs.made = model->chains.made = 1;
     *state = model;
     return 0;
+}
+
+static void pte_chain_exit(void* state) {
+    struct pte_chain_model* model = state;
+    free(model->directs.objects);
+    free(model->chains.objects);
+    free(model);
 }
 
 /* ---- VMAs: nothing to this design, any two faulted VMAs of an mm may be merged ---- */
@@ -166,22 +176,22 @@ static int page_add_rmap(void* state, uint32_t* page, uint32_t mm, uint64_t addr
     struct pte_chain_model* model = state;
     const struct pte_pointer pte = {addr, mm};
     uint32_t handle = *page >> 1;
-    model->machine->count(model->machine, CHAIN_LOCK, 1);
-    model->machine->count(model->machine, RMAP_ADDS, 1);
+    ++model->machine->counters[CHAIN_LOCK];
+    ++model->machine->counters[RMAP_ADDS];
     if (!*page) {
-        handle = take_handle(model);
+        handle = take(model, &model->directs);
         if (!handle) return -1;
-        model->chains[handle].ptes[0] = pte;
+        *direct_at(model, handle) = pte;
         *page = direct(handle);
     } else if (is_direct(*page)) { /* converted into a pte_chain */
-        const uint32_t made = pte_chain_alloc(model, 0, model->chains[handle].ptes[0]);
-        struct pte_chain* first = &model->chains[made];
+        const uint32_t made = pte_chain_alloc(model, 0, *direct_at(model, handle));
+        struct pte_chain* first = chain_at(model, made);
         if (!made) return -1;
-        put_handle(model, handle);
+        put(&model->directs, handle);
         first->ptes[--first->idx] = pte;
         *page = chain(made);
-    } else if (model->chains[handle].idx) {
-        struct pte_chain* first = &model->chains[handle];
+    } else if (chain_at(model, handle)->idx) {
+        struct pte_chain* first = chain_at(model, handle);
         first->ptes[--first->idx] = pte;
     } else { /* it is full */
         handle = pte_chain_alloc(model, handle, pte);
@@ -197,83 +207,59 @@ static int page_remove_rmap(void* state, uint32_t* page, uint32_t mm, uint64_t a
     const struct rmap_machine* machine = model->machine;
     const struct pte_pointer pte = {addr, mm};
     const uint32_t handle = *page >> 1;
-    struct pte_chain* first = &model->chains[handle];
-    uint64_t scanned = 0;
-    uint32_t at, i;
-    machine->count(machine, CHAIN_LOCK, 1);
-    machine->count(machine, RMAP_REMOVES, 1);
-    if (*page && is_direct(*page) && same(first->ptes[0], pte)) {
-        put_handle(model, handle);
+    uint32_t next = is_direct(*page) ? 0 : handle, i;
+    ++machine->counters[CHAIN_LOCK];
+    ++machine->counters[RMAP_REMOVES];
+    if (*page && is_direct(*page) && same(*direct_at(model, handle), pte)) {
+        put(&model->directs, handle);
         *page = 0;
         return 0;
     }
-    for (at = is_direct(*page) ? 0 : handle; at; at = model->chains[at].next)
-        for (i = model->chains[at].idx; i < NRPTE; ++i) {
-            ++scanned;
-            if (!same(model->chains[at].ptes[i], pte)) continue;
-            machine->count(machine, PTES_SCANNED, scanned);
-            model->chains[at].ptes[i] = first->ptes[first->idx];
+    while (next) {
+        struct pte_chain *list = chain_at(model, next), *first = chain_at(model, handle);
+        for (i = list->idx; i < NRPTE; ++i) {
+            ++machine->counters[PTES_SCANNED];
+            if (!same(list->ptes[i], pte)) continue;
+            list->ptes[i] = first->ptes[first->idx];
             if (++first->idx == NRPTE) {
                 *page = chain(first->next);
-                put_handle(model, handle);
+                put(&model->chains, handle);
                 machine->freed(machine, PTE_CHAIN, 1);
             }
             return 0;
         }
+        next = list->next;
+    }
     return machine->fail(machine, "a PTE goes that is in no list of its page");
 }
 
 /* ---- walks ---- */
 
-/* Whether a VMA was offered to this walk; notes that it is. Several entries of a VMA may map a large
- * folio, but it is visited once. */
-static int seen(struct pte_chain_model* model, size_t visits, uint64_t vma) {
-    size_t i;
-    for (i = 0; i < visits; ++i)
-        if (model->visited[i] == vma) return 1;
-    if (visits == model->visited_room) {
-        const size_t room = visits ? 2 * visits : 64;
-        void* visited = realloc(model->visited, room * sizeof(*model->visited));
-        if (!visited) return model->machine->fail(model->machine, "out of memory");
-        model->visited = visited;
-        model->visited_room = room;
-    }
-    model->visited[visits] = vma;
-    return 0;
+/* One PTE, of the VMA that covers it. Several may map a large folio in one VMA: the machine takes that
+ * once. Returns as machine->visit_at() does. */
+static int visit(const struct pte_chain_model* model, struct rmap_walk* walk,
+                 struct pte_pointer pte) {
+    ++walk->counters[WALK_PTES];
+    ++walk->counters[WALK_VMA_LOOKUPS];
+    return model->machine->visit_at(walk, pte.mm, pte.addr);
 }
 
 /* page_referenced(), try_to_unmap(): from the entry put in last to the first. */
 static int rmap_walk(void* state, struct rmap_walk* walk) {
-    struct pte_chain_model* model = state;
-    const struct rmap_machine* machine = model->machine;
-    const uint32_t page = walk->home;
-    uint64_t ptes = 0, chains = 0;
-    size_t visits = 0;
-    uint32_t at = page >> 1;
+    const struct pte_chain_model* model = state;
+    uint32_t handle = walk->home >> 1, i;
     int go_on = 1;
-    while (at && go_on > 0) {
-        const struct pte_chain* list = &model->chains[at];
-        uint32_t i = is_direct(page) ? 0 : list->idx;
-        const uint32_t end = is_direct(page) ? 1 : NRPTE;
-        chains += !is_direct(page);
-        for (; i < end && go_on > 0; ++i) {
-            struct rmap_vma vma;
-            int known = 0;
-            ++ptes;
-            if (machine->find_vma(machine, list->ptes[i].mm, list->ptes[i].addr, &vma) <= 0)
-                return machine->fail(machine, "a list has a PTE that no VMA covers");
-            if (walk->nr > 1) known = seen(model, visits, vma.vma);
-            if (known < 0) return known;
-            if (known) continue;
-            ++visits;
-            go_on = machine->visit(walk, vma.vma);
-        }
-        at = is_direct(page) ? 0 : list->next;
+    ++walk->counters[WALK_CHAIN_LOCK];
+    if (is_direct(walk->home)) {
+        if (handle) go_on = visit(model, walk, *direct_at(model, handle));
+        return go_on < 0 ? go_on : 0;
     }
-    machine->walk_count(walk, WALK_CHAIN_LOCK, 1);
-    machine->walk_count(walk, WALK_PTE_CHAINS, chains);
-    machine->walk_count(walk, WALK_PTES, ptes);
-    machine->walk_count(walk, WALK_VMA_LOOKUPS, ptes);
+    while (handle && go_on > 0) {
+        const struct pte_chain* list = chain_at(model, handle);
+        ++walk->counters[WALK_PTE_CHAINS];
+        for (i = list->idx; i < NRPTE && go_on > 0; ++i) go_on = visit(model, walk, list->ptes[i]);
+        handle = list->next;
+    }
     return go_on < 0 ? go_on : 0;
 }
 

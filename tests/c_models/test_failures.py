@@ -95,14 +95,14 @@ FAILURES = {
         "rmap_walk(): offered VMA 0x7f0000000000-0x7f0000040000 of mm 1 (pid 100) twice",
     ),
     "counter_out_of_range": (
-        {"ON_WALK": "machine->walk_count(walk,1,1)"},
+        {"ON_WALK": "++walk->counters[1]"},
         FIRST_WALK,
         "rmap_walk(): walk_counter 1 is none of the 1 declared",
     ),
     "op_counter_out_of_range": (
-        {"ON_PREPARE": "model->machine->count(model->machine,12,1)"},
+        {"ON_PREPARE": "++model->machine->counters[11]"},
         FIRST_FAULT,
-        "anon_vma_prepare(): op_counter 12 is none of the 1 declared",
+        "anon_vma_prepare(): op_counter 11 is none of the 1 declared",
     ),
     "object_out_of_range": (
         {"ON_PREPARE": "model->machine->allocated(model->machine,1,1)"},
@@ -122,7 +122,12 @@ FAILURES = {
     "no_such_mm": (
         {"ON_WALK": "struct rmap_mm mm;machine->mm(machine,77,&mm)"},
         FIRST_WALK,
-        "rmap_walk(): asked for mm 77, which is none",
+        "rmap_walk(): asked about mm 77, which is none",
+    ),
+    "no_such_mm_to_visit": (
+        {"ON_WALK": "machine->visit_at(walk,78,0)"},
+        FIRST_WALK,
+        "rmap_walk(): asked about mm 78, which is none",
     ),
     "nothing_beside_nothing": (
         {"ON_WALK": "struct rmap_vma at;machine->next(machine,5,&at)"},

@@ -41,14 +41,21 @@ class Replay {
         : Replay(model, facts_of(kernel, thp, rows), std::move(params), walks) {}
     Replay(std::string_view model, const TraceFacts& facts,
            std::vector<std::pair<std::string, std::string>> params = {},
+           std::string_view walks = "none")
+        : Replay(entry_of(model), facts, std::move(params), walks) {}
+    Replay(const ModelEntry& entry, const TraceFacts& facts,
+           std::vector<std::pair<std::string, std::string>> params = {},
            std::string_view walks = "none") {
-        const ModelEntry* entry = find_model(model);
-        if (!entry) throw std::invalid_argument("no model " + std::string(model));
-        model_ = entry->make(ModelParams{facts.kernel, std::move(params)}, costs);
+        model_ = entry.make(ModelParams{facts.kernel, std::move(params)}, costs);
         machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy(walks), log);
         machine->record_visits(true);
     }
 
+    static const ModelEntry& entry_of(std::string_view model) {
+        const ModelEntry* entry = find_model(model);
+        if (!entry) throw std::invalid_argument("no model " + std::string(model));
+        return *entry;
+    }
     static TraceFacts facts_of(Kernel kernel, ThpMode thp = ThpMode::never, u64 rows = 0) {
         TraceFacts facts;
         facts.kernel = kernel;
