@@ -46,13 +46,15 @@ def canonical(rows: Sequence[Row]) -> pa.RecordBatch:
             columns.append(pa.nulls(len(rows), field.type))
             continue
         if names := NAMED_COLUMNS.get(file.name):
-            codes = {name: code for code, name in enumerate(names)}
             # Of paths only the kernel's own names are told apart.
-            values = [
-                codes.get(value, 0 if value and file.name == "path" else None) for value in values
-            ]
+            other = 0 if file.name == "path" else None
+            values = [None if value is None else _code(names, value, other) for value in values]
         columns.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=CANONICAL_SCHEMA)
+
+
+def _code(names: Sequence[str], name: str, other: int | None) -> int | None:
+    return names.index(name) if name in names else other
 
 
 def write_rows(path: Path, rows: Sequence[Row], metadata: Mapping[str, Any]) -> Path:
