@@ -97,9 +97,9 @@ def compare(trace: str, rounds: int, most: int) -> None:
             shows = seconds > LEAST_SHOWN
             print(
                 f"| {model} | {ours['walks']:,} | {ours['visits']:,} "
-                f"| {theirs['walks'] / seconds if shows else float('nan'):,.0f} "
+                f"| {format(theirs['walks'] / seconds, ',.0f') if shows else ''} "
                 f"| {ours['walks'] / ours['seconds']:,.0f} "
-                f"| {ours['seconds'] / seconds if shows else float('nan'):.0f} |",
+                f"| {format(ours['seconds'] / seconds, '.0f') if shows else ''} |",
                 flush=True,
             )
             memory.append((model, ours["walks"], theirs, written, ours))

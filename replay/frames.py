@@ -170,6 +170,7 @@ class _Found:
         """Ask the model about every walk."""
         start = time.perf_counter()
         pids = timeline.mms.select(pl.col("mm").cast(pl.Int64), "pid").collect()
+        last = max(0, timeline.metadata["events"] - 1)
         for part in slices(timeline):
             walks = self._model.walks(part).collect(engine="streaming")
             walks = walks.with_columns(self._sums)
@@ -178,6 +179,11 @@ class _Found:
             offered = _named(self._model.visits(wanted).collect(engine="streaming"), pids)
             missed = page_walk.misses(walks.lazy(), offered.lazy(), wanted).collect()
             missed = _named(missed, pids)
+            # A replay's tables count walks after the last row as part of it.
+            walks, missed = (
+                frame.with_columns(pl.col("seq").clip(upper_bound=last))
+                for frame in (walks, missed)
+            )
             self._add(walks, missed)
             if sink is None:
                 continue

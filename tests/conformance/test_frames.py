@@ -2,7 +2,7 @@
 """The frame models against the native ones, walk by walk and visit by visit, in order.
 
 By default over the bundled traces that take a second or two; RMAPREPLAY_ALL_TRACES=1 (`make
-frames-equal`) takes all of them, which needs minutes and 6 GB.
+frames-equal`) takes all of them, which needs minutes and a few GB.
 """
 
 from __future__ import annotations
