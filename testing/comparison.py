@@ -17,6 +17,8 @@ from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.testing.calls import TEARDOWN
 from rmapreplay.testing.naive import EXEC, READ, WRITE, Area, Naive, Space
 from rmapreplay.testing.rows import PAGE, Row, RowsTrace, canonical, write_rows
+from rmapreplay.traces.reader import read_trace
+from rmapreplay.traces.schema import FILE_SCHEMA
 
 Folios = set[frozenset[tuple[int, int]]]
 """Anonymous folios, each as the pages (mm, number) that map it."""
@@ -253,9 +255,12 @@ class Comparison:
 
     def finish(self) -> None:
         """Look at what all the walks visited, once no more rows come. Raises AssertionError if a
-        mapping was missed or a VMA visited twice, or objects of a model outlive the address spaces.
+        mapping was missed or a VMA visited twice, or objects of a model outlive the address spaces;
+        and TraceFormatError if a reader would not take the rows.
         """
         with self._watched():
+            table = pa.Table.from_pylist(self.rows, schema=FILE_SCHEMA)
+            assert sum(batch.num_rows for batch in read_trace(table).batches()) == len(self.rows)
             for side in self._sides:
                 side.finish()
                 side.check_visits(self._walked)

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 
+import pyarrow as pa
 import pytest
 
 import rmapreplay as rr
 from rmapreplay.testing import check_model, conformance_cases
-from rmapreplay.traces.schema import NAMED_COLUMNS
+from rmapreplay.testing.scenarios import KERNELS
+from rmapreplay.traces.schema import FILE_SCHEMA, NAMED_COLUMNS
 
 MORE = int(os.environ.get("RMAPREPLAY_FUZZ_SEEDS", "0"))
 RIGHT = [model["name"] for model in rr.models() if model["name"] != "cow-poc"]
@@ -69,6 +71,19 @@ def test_scenarios_cover_every_operation():
     mappings that mlock() does not."""
     done = {row["op"] for case in conformance_cases() for row in case.rows("7.3")[0]}
     assert set(NAMED_COLUMNS["op"]) - done == {"walk", "mlockall", "munlockall"}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_scenarios_are_traces_that_could_be(kernel):
+    """A reader takes them, and the machine has nothing to object to."""
+    for case in conformance_cases():
+        if kernel in case.kernels:
+            rows, metadata = case.rows(kernel)
+            table = pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
+            trace = rr.read_trace(table, metadata={"schema_version": 2, **metadata})
+            summary = rr.replay(trace, "anon_vma", walks="end").summary
+            assert summary["events"] == len(rows)
+            assert summary["anomalies"] == {}, case.name
 
 
 def test_cases_are_told_apart():
