@@ -129,6 +129,7 @@ void Machine::State::split_folio(Pte pte, unsigned order) {
         if (!parts[n]) {
             const Home home = needs.pages ? model.home(vma) : whole.home;
             parts[n] = make_folio(whole.index + (n << order), order, 0, home, whole.exclusive != 0);
+            folio(parts[n]).marked = whole.marked;
             if (timeline) timeline->folio_split_off(parts[n], pte);
             model.folios_homed(home, 1);
         }

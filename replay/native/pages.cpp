@@ -336,6 +336,7 @@ void Machine::State::remove_guards(AddressSpace& mm, u64 start, u64 end) {
 // copy_page_range(): every anonymous page becomes shared, and is no longer known to be exclusive.
 void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, const Vma& vma) {
     const Home home = vma.anon_vma ? model.home(vma) : Home{};  // unfaulted: guards alone
+    const u64 passed = hand_passed(parent);
     u64 copied = 0;
     parent.pages.for_each_leaf(
         store, vma.start, vma.end, [&](PteLeaf& leaf, u64 base, unsigned first, unsigned last) {
@@ -362,18 +363,22 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                 if (to->group[g] == kNoGroup) to->group[g] = store.groups.alloc();
                 Pte* const src = store.groups[leaf.group[g]].pte.data();
                 Pte* const dst = store.groups[to->group[g]].pte.data();
-                const u64 index = vma.index_at(base + u64{from_page} * kPageSize);
+                const u64 from_addr = base + u64{from_page} * kPageSize;
+                const u64 index = vma.index_at(from_addr);
                 to->present[g] |= bits;
                 for (; bits; bits &= bits - 1) {
                     const auto bit = static_cast<unsigned>(std::countr_zero(bits));
                     Pte pte = src[bit];
                     if (pte == kPrivate) {
                         pte = src[bit] = folios.make(index + bit, 0, 2, home);
+                        folio(pte).marked = from_addr + bit * kPageSize < passed;
                         --private_pages;
                         ++copied;
                     } else if (is_folio(pte)) {
                         Folio& f = folio(pte);
                         ++f.mapcount;
+                        if (f.exclusive && f.order == 0)
+                            f.marked = from_addr + bit * kPageSize < passed;
                         f.exclusive = 0;
                         ++copied;
                         folio_changed(pte);
@@ -382,7 +387,7 @@ void Machine::State::copy_page_range(AddressSpace& child, AddressSpace& parent, 
                     }
                     dst[bit] = pte;
                     if (every_page && is_folio(pte))
-                        mapped(child, base + u64{from_page + bit} * kPageSize, pte);
+                        mapped(child, from_addr + bit * kPageSize, pte);
                 }
             }
         });

@@ -363,6 +363,10 @@ struct Machine::State {
     u64 random = 0;
     u32 hand_mm = 0;  // reclaim's clock hand: mm serial and address
     u64 hand_addr = 0;
+    u64 hand_passed(const AddressSpace& mm) const {  // to where, in this mm
+        if (mm.serial == hand_mm) return hand_addr;
+        return mm.serial < hand_mm ? kTaskSize : 0;
+    }
 };
 
 }  // namespace rmapreplay

@@ -216,8 +216,8 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
 }
 
 // A recorded walk counts and changes nothing. What try_to_unmap() took away has rows of its own
-// (swap_out, discard). try_to_migrate() and remove_migration_ptes() put the same mappings back, of a
-// folio that has taken over index, home and exclusivity (__folio_migrate_mapping()).
+// (swap_out, discard). try_to_migrate() and remove_migration_ptes() put the same mappings back, of
+// a folio that has taken over index, home and exclusivity (__folio_migrate_mapping()).
 void Machine::State::recorded_walk(const Event& e) {
     const u64 addr = page_down(e.addr);
     AddressSpace* mm = mm_mapping(e.pid, addr);
@@ -317,7 +317,8 @@ void Machine::State::scan(WalkKind kind) {
         }
 }
 
-// The clock hand goes on to the next folio it has not passed in this round.
+// The clock hand goes on to the next folio it has not passed in this round. Where a page that is
+// exclusive was passed, the hand's own place tells; it is marked when fork shares it.
 void Machine::State::reclaim_step() {
     if (!anon_ptes) return;
     for (int rounds = 0; rounds < 2; ++rounds) {
@@ -333,7 +334,7 @@ void Machine::State::reclaim_step() {
                     if (found) return;
                     const auto consider = [&](u64 addr, Pte pte) {
                         if (found || !is_anon(pte)) return;
-                        if (is_folio(pte)) {
+                        if (is_folio(pte) && !(folio(pte).exclusive && folio(pte).order == 0)) {
                             if (folio(pte).marked) return;
                             folio(pte).marked = 1;
                         }

@@ -94,22 +94,11 @@ def test_bundled_traces(trace: Path, model: str) -> None:
         "sample:500@7,kind=unmap",
         "end,kind=all",
         "scan:3,kind=unmap",
+        "reclaim:3,kind=migrate",
     ],
 )
 def test_when_walks_happen_and_why(walks: str, model: str) -> None:
     assert assert_equal(CORPUS / "bash.parquet", model, walks) > 0
-
-
-@pytest.mark.parametrize("model", NAMES)
-def test_walks_of_a_clock_hand(model: str) -> None:
-    """Where it stands depends on which pages have folio records, and in a timeline all have. So the
-    native answer is that of the same replay."""
-    timeline = rr.timeline(CORPUS / "bash.parquet", model, walks="reclaim:3,kind=migrate")
-    found = frame_model(model).walks(timeline).collect()
-    answers = [name for name in page_walk.SUM_COLUMNS if name in timeline.walks.collect_schema()]
-    native = timeline.walks.select(answers).collect()
-    assert found.height > 1000
-    assert found.select(pl.col(name).cast(native.schema[name]) for name in answers).equals(native)
 
 
 @pytest.mark.parametrize("model", NAMES)

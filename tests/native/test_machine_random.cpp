@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Random traces, replayed by one machine per model side by side: after every few events the machine
 // and its model recount themselves, all machines agree on what maps what, and no walk misses a
-// mapping. Whether the replay records its history, for which each page has a record of its own, makes
-// no difference, and what the history has open is what lives. RMAPREPLAY_FUZZ_SEEDS=n runs n times as
-// many seeds.
+// mapping. Whether the replay records its history, for which each page has a record of its own,
+// makes no difference, and what the history has open is what lives. RMAPREPLAY_FUZZ_SEEDS=n runs n
+// times as many seeds.
 #include <cstdlib>
 #include <map>
 #include <utility>
@@ -20,7 +20,10 @@ namespace {
 // Counts; a fuzzed trace has too many walks to keep.
 struct Tally final : Recorder {
     u64 misses = 0;
-    void walk(const WalkRecord&) override {}
+    u64 walked = 0;  // which folios, in which order
+    void walk(const WalkRecord& walk) override {
+        walked = walked * 0x9e3779b97f4a7c15u + (walk.seq << 48 ^ walk.folio);
+    }
     void visit(const VisitRecord&) override {}
     void miss(const MissRecord&) override { ++misses; }
     void operation(const OperationRecord&) override {}
@@ -75,7 +78,8 @@ class History {
 struct Side {
     Side(const char* name_, const TraceFacts& facts, bool every_page) : name(name_) {
         model = find_model(name)->make(ModelParams{facts.kernel, {}}, costs);
-        machine = std::make_unique<Machine>(*model, costs, facts, parse_walk_policy("none"), tally);
+        machine =
+            std::make_unique<Machine>(*model, costs, facts, parse_walk_policy("reclaim:3"), tally);
         if (!every_page) return;
         timeline = std::make_unique<TimelineTables>(
             *model, machine->folios(),
@@ -114,8 +118,8 @@ struct Plan {
     int steps;
 };
 
-// Whether every machine found the same pages of the same mms in the same folios. Where the index is an
-// address, mremap() copies pages that others share: another truth.
+// Whether every machine found the same pages of the same mms in the same folios. Where the index is
+// an address, mremap() copies pages that others share: another truth.
 void same_truth(const std::vector<std::unique_ptr<Side>>& sides) {
     const Side* first[2] = {};
     std::vector<AnonMapping> expected[2];
@@ -175,6 +179,7 @@ void replay(const Plan& plan) {
         for (std::size_t i = 0; i < sides.size(); i += 2) {
             CHECK(sides[i]->machine->totals() == sides[i + 1]->machine->totals());
             CHECK(sides[i]->costs.peak == sides[i + 1]->costs.peak);
+            CHECK(sides[i]->tally.walked == sides[i + 1]->tally.walked);
         }
     } catch (const std::logic_error& error) {
         std::string last;
