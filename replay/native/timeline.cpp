@@ -128,8 +128,10 @@ void TimelineTables::object_made(u32 object, const Mm* mm) {
 }
 
 void TimelineTables::linked(u32 object, const Vma& vma) {
-    links_.set(link_key(object, vma),
-               {vma.mm->serial, vma.anon_pgoff, vma.last_index(), ++links_made_});
+    const u64 key = link_key(object, vma);
+    const LinkValue* there = links_.find(key);
+    const u64 order = there ? there->order : ++links_made_;
+    links_.set(key, {vma.mm->serial, vma.anon_pgoff, vma.last_index(), order});
 }
 
 void TimelineTables::unlinked(u32 object, const Vma& vma) { links_.end(link_key(object, vma)); }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The reverse map of Linux 2.6.7 to 2.6.33 (mm/rmap.c of that time, by Andrea Arcangeli): one anon_vma for
-// a VMA and all that is ever split, copied or forked from it, with a list of these VMAs. A walk reads the
-// list from its head, and visits those VMAs whose range the page's index lies in (vma_address()). So a
-// page of one process is looked for in every relative: with n children a walk takes O(n) steps, which is
-// what anon_vma_chains were made against in 2.6.34.
+// The reverse map of Linux 2.6.7 to 2.6.33 (mm/rmap.c of that time, by Andrea Arcangeli): one
+// anon_vma for a VMA and all that is ever split, copied or forked from it, with a list of these
+// VMAs. A walk reads the list from its head, and visits those VMAs whose range the page's index
+// lies in (vma_address()). So a page of one process is looked for in every relative: with n
+// children a walk takes O(n) steps, which is what anon_vma_chains were made against in 2.6.34.
 //
-// The lists need no object: vm_area_struct has the links in it (anon_vma_node). Nor do they know ranges,
-// so a VMA that changes its own is not moved.
+// The lists need no object: vm_area_struct has the links in it (anon_vma_node). Nor do they know
+// ranges, so a VMA that changes its own is not moved.
 //
-// What is not as it was then: which VMAs may be merged is decided by the machine's rules, those of the
-// kernel asked for; from here they only need the same anon_vma, or none on one side.
+// What is not as it was then: which VMAs may be merged is decided by the machine's rules, those of
+// the kernel asked for; from here they only need the same anon_vma, or none on one side.
 #include <string>
 #include <unordered_map>
 
@@ -68,12 +68,16 @@ class AnonVmaGlobal final : public RmapModel {
     void anon_vma_fork(Vma& child, const Vma& parent) override;
     void unlink_anon_vmas(Vma& vma) override;
     void pre_update_vma(Vma&) override;
-    void post_update_vma(Vma&) override { --updating_; }
+    void post_update_vma(Vma& vma) override {
+        --updating_;
+        if (watcher_) watcher_->linked(of(vma).self, vma);
+    }
     bool vma_is_fork_child(const Vma&) const override { return false; }
     // A page from swap too: all who may have it are on the same list.
     Home home(const Vma& vma) const override { return of(vma).self; }
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 
   private:
@@ -85,6 +89,7 @@ class AnonVmaGlobal final : public RmapModel {
     void list_add_tail(Vma& vma);
 
     Costs& costs_;
+    RmapWatcher* watcher_ = nullptr;
     Pool<AnonVmaList> anon_vmas_;
     Pool<ListedVma> nodes_;
     u32 updating_ = 0;  // VMAs between pre_update_vma() and post_update_vma()
@@ -99,6 +104,7 @@ void AnonVmaGlobal::list_add_tail(Vma& vma) {
     (anon_vma.last ? nodes_[anon_vma.last].next : anon_vma.first) = handle;
     anon_vma.last = handle;
     vma.chain = reinterpret_cast<void*>(static_cast<std::uintptr_t>(handle));
+    if (watcher_) watcher_->linked(anon_vma.self, vma);
 }
 
 void AnonVmaGlobal::anon_vma_prepare(Vma& vma) {
@@ -110,14 +116,15 @@ void AnonVmaGlobal::anon_vma_prepare(Vma& vma) {
         const u32 handle = anon_vmas_.alloc();
         anon_vma = &anon_vmas_[handle];
         anon_vma->self = handle;
+        if (watcher_) watcher_->object_made(handle, nullptr);
     }
     costs_.count(kAnonVmaLock);  // a new one's too, since v2.6.28
     vma.anon_vma = anon_vma;
     list_add_tail(vma);
 }
 
-// find_mergeable_anon_vma(), mm/mmap.c: of the VMA above or else below, if the two differ in nothing that
-// mprotect() cannot change. That either was forked does not matter.
+// find_mergeable_anon_vma(), mm/mmap.c: of the VMA above or else below, if the two differ in
+// nothing that mprotect() cannot change. That either was forked does not matter.
 AnonVmaList* AnonVmaGlobal::find_mergeable_anon_vma(const Vma& vma) {
     const auto alike = [](const Vma& a, const Vma& b) {
         return a.end == b.start && a.file == b.file && a.policy == b.policy &&
@@ -132,8 +139,8 @@ AnonVmaList* AnonVmaGlobal::find_mergeable_anon_vma(const Vma& vma) {
     return nullptr;
 }
 
-// The new half of a split, and a VMA that takes over a faulted neighbour's, are listed while vma_adjust()
-// holds the lock to change the ranges; copy_vma() takes it for itself.
+// The new half of a split, and a VMA that takes over a faulted neighbour's, are listed while
+// vma_adjust() holds the lock to change the ranges; copy_vma() takes it for itself.
 void AnonVmaGlobal::anon_vma_clone(Vma& dst, const Vma&, CloneFor why) {
     if (why == CloneFor::remap) costs_.count(kAnonVmaLock);
     list_add_tail(dst);
@@ -146,7 +153,8 @@ void AnonVmaGlobal::anon_vma_fork(Vma& child, const Vma& parent) {
     list_add_tail(child);
 }
 
-// anon_vma_unlink(), or __anon_vma_merge() where vma_adjust() has merged the VMA away under its lock.
+// anon_vma_unlink(), or __anon_vma_merge() where vma_adjust() has merged the VMA away under its
+// lock.
 void AnonVmaGlobal::unlink_anon_vmas(Vma& vma) {
     const bool merged_away = vma.mm->vmas.lookup(vma.start) != &vma;
     if (!merged_away) costs_.count(kAnonVmaLock);
@@ -157,6 +165,7 @@ void AnonVmaGlobal::unlink_anon_vmas(Vma& vma) {
     (node.prev ? nodes_[node.prev].next : anon_vma.first) = node.next;
     (node.next ? nodes_[node.next].prev : anon_vma.last) = node.prev;
     nodes_.free(handle);
+    if (watcher_) watcher_->unlinked(anon_vma.self, vma);
     vma.anon_vma = nullptr;
     vma.chain = nullptr;
     if (anon_vma.first) return;
@@ -187,8 +196,8 @@ std::vector<u32> AnonVmaGlobal::anon_vma_chain(const Vma& vma) const {
     return vma.anon_vma ? std::vector{of(vma).self} : std::vector<u32>{};
 }
 
-// Each faulted VMA is on the list of its anon_vma, once; an anon_vma lives as long as its list is not
-// empty; pages are at home at living ones.
+// Each faulted VMA is on the list of its anon_vma, once; an anon_vma lives as long as its list is
+// not empty; pages are at home at living ones.
 void AnonVmaGlobal::validate(const Live& live) const {
     const auto broken = [](const std::string& what) { throw BrokenInvariant(what); };
     std::unordered_map<u32, std::size_t> vmas;  // by anon_vma

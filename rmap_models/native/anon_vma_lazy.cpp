@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// ANON_VMA_LAZY: mainline's anon_vma, but none before a fork needs one ("[PATCH 00/15] mm: introduce
-// ANON_VMA_LAZY for deferred anon_vma creation", May 2026, not accepted). What a VMA's word leads to is an
-// anon_vma_tree:
+// ANON_VMA_LAZY: mainline's anon_vma, but none before a fork needs one ("[PATCH 00/15] mm:
+// introduce ANON_VMA_LAZY for deferred anon_vma creation", May 2026, not accepted). What a VMA's
+// word leads to is an anon_vma_tree:
 //
 //   vma       never forked. Pages point to the root VMA, the first that had this tree: where it is
-//             mapped and what offset it has (vma_mapping_base()) never changes for it and those split
-//             from it, so a page's address is known and its VMA is looked up there. Nothing is linked,
-//             nothing is locked.
-//   parent    a child's VMA after fork. It is linked to all anon_vmas that the parent's VMA is linked to,
-//             and has none of its own: pages that it makes are at home at the parent's.
-//   anon_vma  as in mainline. A VMA that is about to be a parent is upgraded to this first; pages that
-//             pointed to the root VMA are corrected as fork copies them (try_dup_anon_rmap()).
+//             mapped and what offset it has (vma_mapping_base()) never changes for it and those
+//             split from it, so a page's address is known and its VMA is looked up there. Nothing
+//             is linked, nothing is locked.
+//   parent    a child's VMA after fork. It is linked to all anon_vmas that the parent's VMA is
+//             linked to, and has none of its own: pages that it makes are at home at the parent's.
+//   anon_vma  as in mainline. A VMA that is about to be a parent is upgraded to this first; pages
+//             that pointed to the root VMA are corrected as fork copies them (try_dup_anon_rmap()).
 //
 // Where the patches do not say, or we do not know what they say, that was chosen which cannot miss:
-//  - A VMA that mremap() moves, so that its pages' addresses change, is upgraded first. Exec's stack, which
-//    is its own root when it is moved, is not.
-//  - A first fault shares a neighbour's tree by mainline's rule (find_mergeable_anon_vma()); all VMAs of a
-//    tree are upgraded together.
-//  - A root VMA that is unmapped or merged away while others have its tree is kept in memory, since pages
-//    point to it: object lazy_root_vma.
+//  - A VMA that mremap() moves, so that its pages' addresses change, is upgraded first. Exec's
+//    stack, which is its own root when it is moved, is not.
+//  - A first fault shares a neighbour's tree by mainline's rule (find_mergeable_anon_vma()); all
+//    VMAs of a tree are upgraded together.
+//  - A root VMA that is unmapped or merged away while others have its tree is kept in memory, since
+//    pages point to it: object lazy_root_vma.
 //  - An upgrade takes up an anon_vma that no VMA owns any more, as mainline's fork does
 //    (maybe_reuse_anon_vma()), so a chain of forks whose elders exit does not grow without end.
-//  - All pages of a tree follow its upgrade, also those of `parent`, for which the patches leave them.
+//  - All pages of a tree follow its upgrade, also those of `parent`, for which the patches leave
+//    them.
 #include <algorithm>
 #include <string>
 #include <unordered_map>
@@ -120,6 +121,7 @@ class AnonVmaLazy final : public RmapModel {
     void folios_unhomed(Home home, u64 n) override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 
   private:
@@ -146,6 +148,7 @@ class AnonVmaLazy final : public RmapModel {
     void validate_anon_vmas(Recount& anon_vmas) const;
 
     Costs& costs_;
+    RmapWatcher* watcher_ = nullptr;  // knows trees and anon_vmas by what home() would say
     Pool<AnonVmaTree> trees_;
     Pool<AnonVma> anon_vmas_;
     Pool<AnonVmaChain> chains_;
@@ -161,6 +164,7 @@ AnonVmaTree& AnonVmaLazy::tree_alloc(Vma& vma, TreeKind kind) {
     tree.mm = vma.mm;
     tree.vmas = 1;
     tree.kind = kind;
+    if (watcher_) watcher_->object_made(home_of_tree(handle), vma.mm);
     vma.anon_vma = &tree;
     return tree;
 }
@@ -191,8 +195,8 @@ void AnonVmaLazy::anon_vma_prepare(Vma& vma) {
     tree.base = vma_mapping_base(vma);
 }
 
-// find_mergeable_anon_vma(), mm/vma.c: the neighbour above or else below, if they differ in nothing that
-// mprotect() cannot change and it has not been through forks.
+// find_mergeable_anon_vma(), mm/vma.c: the neighbour above or else below, if they differ in nothing
+// that mprotect() cannot change and it has not been through forks.
 const Vma* AnonVmaLazy::find_mergeable(const Vma& vma) const {
     const auto alike = [](const Vma& a, const Vma& b) {
         constexpr u64 kIgnored = VM_ACCESS_FLAGS | VM_SOFTDIRTY | VM_MAYBE_GUARD;
@@ -251,6 +255,7 @@ AnonVma& AnonVmaLazy::anon_vma_for(const AnonVmaTree& tree, const Vma& vma) {
     AnonVma& made = anon_vmas_[handle];
     made.self = made.root = made.parent = handle;
     made.refcount = 1;
+    if (watcher_) watcher_->object_made(home_of_anon_vma(handle), nullptr);
     if (tree.kind == TreeKind::parent) {
         made.parent = tree.anon_vma;
         made.root = anon_vmas_[tree.anon_vma].root;
@@ -273,6 +278,7 @@ void AnonVmaLazy::anon_vma_chain_assign(Vma& vma, AnonVma& anon_vma) {
     avc.same_vma = chain_head(vma);
     set_chain_head(vma, handle);
     anon_vma.tree.insert(&avc);
+    if (watcher_) watcher_->linked(home_of_anon_vma(anon_vma.self), vma);
 }
 
 void AnonVmaLazy::clone_chain(Vma& dst, const Vma& src) {
@@ -331,6 +337,7 @@ void AnonVmaLazy::unlink_chain(Vma& vma) {
         AnonVma& anon_vma = anon_vmas_[avc.anon_vma];
         const u32 next = avc.same_vma;
         anon_vma.tree.erase(&avc);
+        if (watcher_) watcher_->unlinked(home_of_anon_vma(anon_vma.self), vma);
         if (anon_vma.tree.empty()) {
             --anon_vmas_[anon_vma.parent].num_children;
             emptied.push_back(&anon_vma);
@@ -361,6 +368,7 @@ void AnonVmaLazy::pre_update_vma(Vma& vma) {
     if (updating_++ == 0) costs_.count(kRootLockWrite);
     for (u32 at = chain_head(vma); at; at = chains_[at].same_vma) {
         anon_vmas_[chains_[at].anon_vma].tree.erase(&chains_[at]);
+        if (watcher_) watcher_->unlinked(home_of_anon_vma(chains_[at].anon_vma), vma);
         costs_.count(kAvcRemoves);
     }
 }
@@ -382,6 +390,7 @@ void AnonVmaLazy::post_update_vma(Vma& vma) {
         avc.start = vma.anon_pgoff;
         avc.last = vma.last_index();
         anon_vmas_[avc.anon_vma].tree.insert(&avc);
+        if (watcher_) watcher_->linked(home_of_anon_vma(avc.anon_vma), vma);
         costs_.count(kAvcInserts);
     }
 }
@@ -446,7 +455,7 @@ void AnonVmaLazy::walk_lazy(Walk& walk, const AnonVmaTree& tree) {
 std::vector<u32> AnonVmaLazy::anon_vma_chain(const Vma& vma) const {
     std::vector<u32> handles;
     for (u32 at = chain_head(vma); at; at = chains_[at].same_vma)
-        handles.push_back(chains_[at].anon_vma);
+        handles.push_back(home_of_anon_vma(chains_[at].anon_vma));
     return handles;
 }
 
@@ -463,13 +472,13 @@ u32 AnonVmaLazy::validate_vma(const Vma& vma, Recount& anon_vmas) const {
         if (vma_mapping_base(vma) != tree.base) broken(" is not where its root VMA says");
         return 0;
     }
-    if (!linked.contains(tree.anon_vma)) broken(" does not link its anon_vma");
+    if (!linked.contains(home_of_anon_vma(tree.anon_vma))) broken(" does not link its anon_vma");
     for (u32 at = chain_head(vma); at; at = chains_[at].same_vma) {
         const AnonVmaChain& avc = chains_[at];
         if (avc.vma != &vma) broken(" lists another VMA's link");
         if (avc.start != vma.anon_pgoff || avc.last != vma.last_index())
             broken(" changed its range without its links");
-        if (!linked.contains(anon_vmas_[avc.anon_vma].parent))
+        if (!linked.contains(home_of_anon_vma(anon_vmas_[avc.anon_vma].parent)))
             broken(" links an anon_vma, not its parent");
         ++anon_vmas[avc.anon_vma].self;  // here: links
     }
@@ -495,8 +504,8 @@ void AnonVmaLazy::validate_anon_vmas(Recount& anon_vmas) const {
     }
 }
 
-// As in mainline for what is linked. A tree has the VMAs and folios that it says, VMAs of one tree have the
-// same links, and what was never forked lies where its root VMA says.
+// As in mainline for what is linked. A tree has the VMAs and folios that it says, VMAs of one tree
+// have the same links, and what was never forked lies where its root VMA says.
 void AnonVmaLazy::validate(const Live& live) const {
     const auto broken = [](const std::string& what) { throw BrokenInvariant(what); };
     Recount anon_vmas;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What a model of the anonymous reverse map is, and what it may ask of the machine. Read this first.
+// What a model of the anonymous reverse map is, and what it may ask of the machine. Read this
+// first.
 //
 // The machine keeps the truth: VMAs, page tables, folios. A model keeps whatever objects its design
 // needs to find, from a folio, every VMA that may map it. The machine calls the model at the places
-// where the kernel calls mm/rmap.c, under the kernel's names; the model counts what it did in Costs.
+// where the kernel calls mm/rmap.c, under the kernel's names; the model counts what it did in
+// Costs.
 #pragma once
 
 #include <array>
@@ -35,8 +37,8 @@ struct ObjectKind {
     u32 bytes;
 };
 
-// What a counter counts, in the words that all models share: sums over the counters of a class can be
-// compared (docs/metrics.md).
+// What a counter counts, in the words that all models share: sums over the counters of a class can
+// be compared (docs/metrics.md).
 enum class CostClass : u8 {
     step,  // an entry of an index read: a tree node, a list element, a context, a remap entry
     lookup,  // a search in an mm's tree of VMAs
@@ -142,8 +144,8 @@ struct Param {
 
 // What a design asks of the rest of mm, where that is not as in mainline.
 struct Needs {
-    // page_add_rmap() and page_remove_rmap() for every page. Each then has a folio record of its own,
-    // which costs the replay time and memory.
+    // page_add_rmap() and page_remove_rmap() for every page. Each then has a folio record of its
+    // own, which costs the replay time and memory.
     bool pages = false;
     // folio->index is the virtual page, also of memory that was moved: mremap() gives each VMA the
     // offset of its new place, takes pages of one mm along and copies those that are shared.
@@ -177,6 +179,7 @@ class RmapWatcher {
     // Its handle is what home() says, and may have been another's before.
     virtual void object_made(u32 object, const Mm* mm) = 0;
     // The object finds the VMA by its offsets as they are now, after others that begin there too.
+    // If it is linked already, it stays in its place, and only its offsets are others.
     virtual void linked(u32 object, const Vma&) = 0;
     virtual void unlinked(u32 object, const Vma&) = 0;
     virtual void remaps_changed(u32 object) = 0;
@@ -234,11 +237,11 @@ class RmapModel {
     // n folios came to be homed / are no longer homed there (freed or re-homed).
     virtual void folios_homed(Home, u64 /*n*/) {}
     virtual void folios_unhomed(Home, u64 /*n*/) {}
-    // Only if info().needs.pages: an entry of mm at addr came to map a folio, or no longer does. The
-    // folio's home is the model's to change in place: it is what home() said when the folio was new,
-    // and then a word per folio. A PMD that maps a huge page is one entry, at its first page; when it
-    // is split, 512 entries take its place one by one. A move is a removal, then an addition.
-    // folios_homed() and folios_unhomed() say nothing to such a model.
+    // Only if info().needs.pages: an entry of mm at addr came to map a folio, or no longer does.
+    // The folio's home is the model's to change in place: it is what home() said when the folio was
+    // new, and then a word per folio. A PMD that maps a huge page is one entry, at its first page;
+    // when it is split, 512 entries take its place one by one. A move is a removal, then an
+    // addition. folios_homed() and folios_unhomed() say nothing to such a model.
     virtual void page_add_rmap(Home&, const Mm&, u64 /*addr*/) {}
     virtual void page_remove_rmap(Home&, const Mm&, u64 /*addr*/) {}
     // Only if info().needs.index_is_address: mremap() had to copy a shared page.
