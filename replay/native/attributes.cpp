@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Calls that change what a range may do or how it is kept: mprotect, madvise, mlock, mbind, mseal,
-// prctl (mm/mprotect.c, madvise.c, mlock.c, mempolicy.c, mseal.c; Linux 7.3). Each walks the VMAs of
-// its range and lets vma_modify() merge or split; what changes nothing does not even try.
+// prctl (mm/mprotect.c, madvise.c, mlock.c, mempolicy.c, mseal.c; Linux 7.3). Each walks the VMAs
+// of its range and lets vma_modify() merge or split; what changes nothing does not even try.
 #include <algorithm>
 
 #include "replay/native/state.hpp"

@@ -8,8 +8,8 @@
 
 namespace rmapreplay {
 
-// A built-in model by its name, or a subclass of RmapModel. Throws std::invalid_argument if there is
-// none. What the entry refers to lives as long as the entry.
+// A built-in model by its name, or a subclass of RmapModel. Throws std::invalid_argument if there
+// is none. What the entry refers to lives as long as the entry.
 ModelEntry model_entry(nanobind::handle model);
 
 }  // namespace rmapreplay

@@ -98,8 +98,8 @@ void Machine::State::do_teardown(const Event& e, ExitStep step) {
 }
 
 // The oldest mm known by this process id that still has the step to do. If none is dying it is that
-// of a living process, which loses it by the exec whose row comes next, and has had its new one since
-// execve() began.
+// of a living process, which loses it by the exec whose row comes next, and has had its new one
+// since execve() began.
 AddressSpace* Machine::State::exiting_mm(i32 pid, ExitStep step) {
     for (const DyingMm& each : dying)
         if ((each.pid == pid || each.mm->pid == pid) && each.mm->exited < step) return each.mm;

@@ -19,8 +19,9 @@ class TimelineTables;
 enum class ThpMode : u8 { never, madvise, always };
 
 // How much of the end of an address space has rows of its own. What has none happens at `exit`, or
-// at the exec that takes its last user; but links stay until exit_mmap has its row, for in the kernel
-// they go right before the VMAs, long after the last user where there are many pages to free.
+// at the exec that takes its last user; but links stay until exit_mmap has its row, for in the
+// kernel they go right before the VMAs, long after the last user where there are many pages to
+// free.
 enum class Teardown : u8 {
     at_exit,    // nothing
     vmas,       // exit_mmap: its links and VMAs go there
@@ -115,7 +116,7 @@ class Machine {
 
     // For verification; each takes time in proportion to everything that lives.
     // Recounts VMAs, page tables, folios and tasks, and has the model recount itself. Throws
-    // BrokenInvariant (rmap_models/native/invariant.hpp) that names the first invariant found broken.
+    // BrokenInvariant (rmap_models/native/invariant.hpp) that names the first one found broken.
     void validate() const;
     void walk_all(WalkKind kind);  // walks every live anonymous folio once, now
     std::vector<const Mm*> mms() const;  // all that live, in order of creation

@@ -66,8 +66,8 @@ void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpac
     make_process(e.child) = Process{mm, 1};
 }
 
-// dup_mmap(), or a part of it: the VMAs that begin below addr. Whose address space this is to be, the
-// fork row tells.
+// dup_mmap(), or a part of it: the VMAs that begin below addr. Whose address space this is to be,
+// the fork row tells.
 void Machine::State::do_dup_mmap(const Event& e) {
     AddressSpace* parent = mm_of(e.pid);
     auto it = std::find_if(forked.begin(), forked.end(),
@@ -114,8 +114,8 @@ AddressSpace* Machine::State::dup_mm(AddressSpace& parent) {
     return child;
 }
 
-// Copies the VMAs that begin in [start, end), with their pages. In the kernel the parent's do not change
-// meanwhile; should a trace say so, what no longer fits is left out.
+// Copies the VMAs that begin in [start, end), with their pages. In the kernel the parent's do not
+// change meanwhile; should a trace say so, what no longer fits is left out.
 void Machine::State::dup_mmap(AddressSpace& child, AddressSpace& parent, u64 start, u64 end) {
     if (!child.vmas.empty()) start = std::max(start, child.vmas.at(child.vmas.size() - 1)->end);
     for (std::size_t i = parent.vmas.lower(start); i < parent.vmas.size(); ++i) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Listens to a replay: keeps the distributions a summary needs, and if asked turns every record into
-// a row of a table, handed on whenever it is full.
+// Listens to a replay: keeps the distributions a summary needs, and if asked turns every record
+// into a row of a table, handed on whenever it is full.
 #pragma once
 
 #include <algorithm>
@@ -62,8 +62,8 @@ class ResultTables final : public Recorder {
     static constexpr std::size_t kRowsPerTable = std::size_t{1} << 16;
     static constexpr std::size_t kFirstMisses = 10;
 
-    // `label` fills the tables' model column. Without a sink only the distributions are kept. Throws
-    // std::invalid_argument if a counter has the name of another column.
+    // `label` fills the tables' model column. Without a sink only the distributions are kept.
+    // Throws std::invalid_argument if a counter has the name of another column.
     ResultTables(const ModelInfo& model, std::string_view label, Sink sink);
 
     void walk(const WalkRecord& record) override;

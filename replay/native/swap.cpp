@@ -35,7 +35,8 @@ void Machine::State::put_swap_entry(Pte entry) {
 
 // ---- out ----
 
-// Calls on_entry(vma, leaf, address, entry) for each entry of e's range that is of the `wanted` sort.
+// Calls on_entry(vma, leaf, address, entry) for each entry of e's range that is of the `wanted`
+// sort.
 template <class F>
 void Machine::State::for_each_entry(AddressSpace& mm, const Event& e, bool wanted(Pte),
                                     F&& on_entry) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A replay as history: what held from which row of the trace to which, as tables (docs/timeline.md).
-// The machine says what it makes, changes and ends; the model what it links and remaps. Rows leave as
-// spans end, so what is kept is in proportion to what lives.
+// A replay as history: what held from which row of the trace to which, as tables
+// (docs/timeline.md). The machine says what it makes, changes and ends; the model what it links and
+// remaps. Rows leave as spans end, so what is kept is in proportion to what lives.
 #pragma once
 
 #include <functional>

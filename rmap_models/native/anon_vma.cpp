@@ -135,12 +135,13 @@ AnonVma* AnonVmaModel::find_mergeable_anon_vma(const Vma& vma) {
     return reusable_anon_vma(prev, prev, vma);
 }
 
-// reusable_anon_vma() and anon_vma_compatible(), mm/vma.c: `old`'s, if `a` lies just below `b`, they
-// differ in nothing that mprotect() cannot change, and `old` has never been through a fork.
+// reusable_anon_vma() and anon_vma_compatible(), mm/vma.c: `old`'s, if `a` lies just below `b`,
+// they differ in nothing that mprotect() cannot change, and `old` has never been through a fork.
 AnonVma* AnonVmaModel::reusable_anon_vma(const Vma& old, const Vma& a, const Vma& b) {
     if (!old.anon_vma || a.end != b.start || a.file != b.file || a.policy != b.policy)
         return nullptr;
-    // VMA_IGNORE_MERGE_FLAGS holds VM_MAYBE_GUARD where the kernel has guard markers in flags (v7.x).
+    // VMA_IGNORE_MERGE_FLAGS holds VM_MAYBE_GUARD where the kernel has guard markers in flags
+    // (v7.x).
     u64 ignored = VM_ACCESS_FLAGS | VM_SOFTDIRTY;
     if (kernel_ >= Kernel::v7_3) ignored |= VM_MAYBE_GUARD;
     if ((a.flags ^ b.flags) & ~ignored) return nullptr;

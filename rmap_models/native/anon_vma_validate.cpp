@@ -2,15 +2,16 @@
 // The invariants of anon_vma and anon_vma_chain, recounted from the VMAs.
 //
 // They follow from three rules: links are only ever copied list by list (anon_vma_clone()), a fork
-// adds at most one anon_vma, below the parent VMA's own, and an anon_vma is taken up again only while
-// no VMA owns it. So a list holds with an anon_vma its parent, and so up to the root; VMAs that own
-// the same anon_vma are of one mm and have the same list; and an anon_vma lives as long as its tree
-// has links.
+// adds at most one anon_vma, below the parent VMA's own, and an anon_vma is taken up again only
+// while no VMA owns it. So a list holds with an anon_vma its parent, and so up to the root; VMAs
+// that own the same anon_vma are of one mm and have the same list; and an anon_vma lives as long as
+// its tree has links.
 //
 // That there are at most two anon_vmas to a VMA is not among them. It follows from each anon_vma
-// having VMAs of its own or two children, which holds for those in the parent's list when a fork makes
-// a new one, but not for good: when the elder processes of a chain of forks have gone, the youngest
-// VMA's list keeps all of their anon_vmas alive, until later forks take them up one by one.
+// having VMAs of its own or two children, which holds for those in the parent's list when a fork
+// makes a new one, but not for good: when the elder processes of a chain of forks have gone, the
+// youngest VMA's list keeps all of their anon_vmas alive, until later forks take them up one by
+// one.
 #include <algorithm>
 #include <string>
 #include <unordered_map>

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Hugh Dickins' anonmm of 2004 ("anobjrmap 5/6 anonmm", for 2.6.5; Andrea Arcangeli's anon_vma was merged
-// instead): one object per mm. An anonymous page lies at one address, folio->index, in whichever mms of
-// its family map it; a family is what was forked since the last exec. A walk asks each of them.
+// Hugh Dickins' anonmm of 2004 ("anobjrmap 5/6 anonmm", for 2.6.5; Andrea Arcangeli's anon_vma was
+// merged instead): one object per mm. An anonymous page lies at one address, folio->index, in
+// whichever mms of its family map it; a family is what was forked since the last exec. A walk asks
+// each of them.
 //
 //   anonmm.head    the anonmm of the mm that did exec; its lock and list are the family's
 //   anonmm.count   1 for the mm, 1 per page at home there; a head: 1 for itself and 1 per member
 //   anonmm.mm      null once the mm is gone; the anonmm stays while pages are at home there
 //
-// Since the index is an address, mremap() must give a page that moves another one, and copy a page that
-// others map too (Needs::index_is_address).
+// Since the index is an address, mremap() must give a page that moves another one, and copy a page
+// that others map too (Needs::index_is_address).
 //
-// Where 2004 does not say, or a walk has more to do now: the mm's VMA at the address is looked up, and
-// offered if it was ever anonymously faulted (then, page_referenced_one() went straight to the page table,
-// and passed over an mm without any pages by its rss). page_referenced_anon() moved pages away from an mm
-// that is gone; here walks change nothing, so a dead anonmm may stay longer. A page in swap that is not
-// known to be exclusive keeps its home until it is read. PG_maplock, taken to change a mapcount, is not
-// counted: mapcounts are atomic now.
+// Where 2004 does not say, or a walk has more to do now: the mm's VMA at the address is looked up,
+// and offered if it was ever anonymously faulted (then, page_referenced_one() went straight to the
+// page table, and passed over an mm without any pages by its rss). page_referenced_anon() moved
+// pages away from an mm that is gone; here walks change nothing, so a dead anonmm may stay longer.
+// A page in swap that is not known to be exclusive keeps its home until it is read. PG_maplock,
+// taken to change a mapcount, is not counted: mapcounts are atomic now.
 #include <map>
 #include <string>
 #include <unordered_map>
@@ -205,8 +206,8 @@ bool AnonMmModel::visit(Walk& walk, const AnonMm& anonmm) {
     return true;
 }
 
-// Every mm has its anonmm; the lists are rings around a head; an anonmm lives as long as its mm or pages at
-// home there, a head as long as its members; counts are right.
+// Every mm has its anonmm; the lists are rings around a head; an anonmm lives as long as its mm or
+// pages at home there, a head as long as its members; counts are right.
 void AnonMmModel::validate(const Live& live) const {
     const auto broken = [](const std::string& what) { throw BrokenInvariant(what); };
     const auto name = [](const AnonMm& a) {

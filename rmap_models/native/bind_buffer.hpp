@@ -12,7 +12,8 @@ namespace rmapreplay {
 // lives. Made and destroyed with the GIL held.
 class WritableBuffer {
   public:
-    // Throws nb::python_error if the object has no such buffer, std::invalid_argument if it is small.
+    // Throws nb::python_error if the object has no such buffer, std::invalid_argument if it is
+    // small.
     WritableBuffer(nanobind::object object, std::size_t bytes) {
         if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_WRITABLE))
             throw nanobind::python_error();

@@ -18,7 +18,8 @@ namespace {
 
 constexpr const char* kAttribute = "rmap_model_ops";
 
-// Where a library is, and where to tell what it is being asked. It is loaded when a model is made of it.
+// Where a library is, and where to tell what it is being asked. It is loaded when a model is made
+// of it.
 struct CModelFile {
     std::string path;
     std::shared_ptr<WritableBuffer> word;

@@ -33,8 +33,9 @@ class Names {
     nanobind::dict numbers_;
 };
 
-// `Machine` in Python. It answers only while the model is being called, for only then is the machine
-// still and the ledger open. What it finds wrong is remembered, should the model catch the exception.
+// `Machine` in Python. It answers only while the model is being called, for only then is the
+// machine still and the ledger open. What it finds wrong is remembered, should the model catch the
+// exception.
 class PythonMachine {
   public:
     PythonMachine(const ModelInfo& info, Costs& costs);

@@ -101,7 +101,8 @@ class PythonModel final : public RmapModel {
     void validate(const Live& live) const override;
 
   private:
-    // A method of the object; none where the class leaves RmapModel's, whose part is then done here.
+    // A method of the object; none where the class leaves RmapModel's, whose part is then done
+    // here.
     struct Callback {
         const char* name;
         nb::object method{};

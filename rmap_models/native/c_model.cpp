@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Takes the machine's calls to a table of C functions, and theirs to the machine. Nothing that a model
-// hands back is trusted. No exception may pass through its frames: what it did wrong is noted, and
-// thrown once it has returned.
+// Takes the machine's calls to a table of C functions, and theirs to the machine. Nothing that a
+// model hands back is trusted. No exception may pass through its frames: what it did wrong is
+// noted, and thrown once it has returned.
 #include "rmap_models/native/c_model.hpp"
 
 #include <algorithm>
@@ -520,8 +520,8 @@ CModel::CModel(const rmap_model_ops& ops, const ModelInfo& info, const ModelPara
 
 std::invalid_argument bad(const std::string& what) { return std::invalid_argument(what); }
 
-// Calls on_item for the elements of an array that ends with a nameless one; one more than `most` are
-// enough to know that there are too many.
+// Calls on_item for the elements of an array that ends with a nameless one; one more than `most`
+// are enough to know that there are too many.
 template <class Item, class F>
 void for_each(const Item* items, std::size_t most, F&& on_item) {
     for (std::size_t i = 0; items && items[i].name && i <= most; ++i) on_item(items[i]);

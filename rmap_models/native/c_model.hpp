@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Models written against rmap_model.h: a table of C functions becomes a model like the built-in ones.
+// Models written against rmap_model.h: a table of C functions becomes a model like the built-in
+// ones.
 #pragma once
 
 #include <atomic>
@@ -11,8 +12,8 @@
 
 namespace rmapreplay {
 
-// What the model is being asked, for those who want to know after a crash. 0: nothing, the machine is
-// at work; else a place in kCallbackNames.
+// What the model is being asked, for those who want to know after a crash. 0: nothing, the machine
+// is at work; else a place in kCallbackNames.
 using CallbackWord = std::atomic<u32>;
 extern const std::span<const char* const> kCallbackNames;
 
@@ -27,13 +28,13 @@ std::span<const MachineFunction> machine_functions();
 // texts and arrays that it refers to must outlive this.
 class CModelTable {
   public:
-    // Throws std::invalid_argument, with one clear line, if it is of another version, lacks a required
-    // function, or describes what cannot be.
+    // Throws std::invalid_argument, with one clear line, if it is of another version, lacks a
+    // required function, or describes what cannot be.
     explicit CModelTable(const rmap_model_ops& table);
 
     const ModelInfo& info() const { return *info_; }
-    // `callback`, if not null, always holds what is being asked. Throws std::invalid_argument if the
-    // parameters are not right, ModelFailure if init() fails.
+    // `callback`, if not null, always holds what is being asked. Throws std::invalid_argument if
+    // the parameters are not right, ModelFailure if init() fails.
     std::unique_ptr<RmapModel> make(const ModelParams& params, Costs& costs,
                                     CallbackWord* callback = nullptr) const;
 
@@ -43,9 +44,9 @@ class CModelTable {
     const ModelInfo* info_ = nullptr;
 };
 
-// A shared library that exports rmap_model(), loaded for as long as this lives. `path` must contain a
-// slash. Throws std::invalid_argument as above, or if it cannot be loaded. Its constructors run, and may
-// do anything. (c_library.cpp)
+// A shared library that exports rmap_model(), loaded for as long as this lives. `path` must contain
+// a slash. Throws std::invalid_argument as above, or if it cannot be loaded. Its constructors run,
+// and may do anything. (c_library.cpp)
 class CLibrary {
   public:
     explicit CLibrary(const char* path);

@@ -128,8 +128,8 @@ void CowModel::enter(CowContext& context, const Vma& vma) {
     tell_ledger(context);
 }
 
-// A faulted VMA has left [start, end). What another of the mm's VMAs now holds there in its stead (a
-// split's new half, a merge's survivor) stays: entries know places, not VMAs.
+// A faulted VMA has left [start, end). What another of the mm's VMAs now holds there in its stead
+// (a split's new half, a merge's survivor) stays: entries know places, not VMAs.
 void CowModel::leave(CowContext& context, u64 start, u64 end, i64 d, const Vma* except) {
     if (d == 0) return;
     costs_.count(kRemapErases);

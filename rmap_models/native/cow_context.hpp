@@ -6,8 +6,8 @@
 // where its index says unless it was moved: then the context's remap tree knows by how much. A walk
 // looks for the folio's page in its home and in all mms forked from there.
 //
-// CowModel is the design as intended: it finds every mapping. CowPoc (cow_poc.cpp) is the same as it
-// was written; each difference is one override, named after the hole it is.
+// CowModel is the design as intended: it finds every mapping. CowPoc (cow_poc.cpp) is the same as
+// it was written; each difference is one override, named after the hole it is.
 #pragma once
 
 #include <array>
@@ -45,8 +45,8 @@ inline i64 displacement_of(const Vma& vma) {
     return static_cast<i64>(vma.start >> kPageShift) - static_cast<i64>(vma.anon_pgoff);
 }
 
-// Bytes: the PoC's struct is about 96; maple nodes are 256; an array of displacements has a word for
-// each. The last two are counted as RemapTree says, a lower bound.
+// Bytes: the PoC's struct is about 96; maple nodes are 256; an array of displacements has a word
+// for each. The last two are counted as RemapTree says, a lower bound.
 inline constexpr ObjectKind kCowObjects[] = {
     {"cow_context", 96}, {"maple_node", 256}, {"displacement", 8}};
 inline constexpr LockClass kCowLocks[] = {
@@ -84,10 +84,10 @@ class CowModel : public RmapModel {
     bool vma_is_fork_child(const Vma&) const final { return false; }
 
     Home home(const Vma& vma) const final;
-    // The top of the fork tree, as in mainline: all that may have a swap entry of the page are below
-    // it, since the page was made there or further down. A page of a few late sharers is then looked
-    // for in the whole tree; its former home would do, but a swap entry has no room to say which
-    // that was, and it would have to keep that context alive.
+    // The top of the fork tree, as in mainline: all that may have a swap entry of the page are
+    // below it, since the page was made there or further down. A page of a few late sharers is then
+    // looked for in the whole tree; its former home would do, but a swap entry has no room to say
+    // which that was, and it would have to keep that context alive.
     Home root_home(const Vma& vma) const override;
     void folios_homed(Home home, u64 n) final;
     void folios_unhomed(Home home, u64 n) final;

@@ -42,15 +42,16 @@ class CowPoc final : public CowModel {
   private:
     // Holes 1 and 2. Exclusive (folio_maybe_mapped_shared() says no) is taken to mean: the first
     // living mm looked at is the one that maps it, where its index says. The walk ends there, found
-    // or not: before the remap tree is asked (1), and before the mm that has inherited the page from
-    // a living ancestor, or a living cousin visited earlier, gets its turn (2).
+    // or not: before the remap tree is asked (1), and before the mm that has inherited the page
+    // from a living ancestor, or a living cousin visited earlier, gets its turn (2).
     bool exclusive_walk_is_over(const Walk&) const override { return true; }
 
     // Hole 3. The mm that happens to fault first is taken for the page's home. What its ancestors,
     // siblings and cousins map of it later, from the swap cache, lies outside of the walk.
     Home root_home(const Vma& vma) const override { return home(vma); }
 
-    // Hole 4. A walk while fork copies, where a trace has one (dup_mmap in parts), does not come here.
+    // Hole 4. A walk while fork copies, where a trace has one (dup_mmap in parts), does not come
+    // here.
     void mm_fork_begin(Mm& child, Mm&) override { mm_init(child); }
     void mm_fork_end(Mm& child, Mm& parent) override { link(child, parent); }
 

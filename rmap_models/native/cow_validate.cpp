@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The invariants of cow-context, recounted from the mms, their VMAs and the folios: the tree of
-// contexts, their reference counts, and that remap trees hold the places of displaced VMAs and nothing
-// else. (As the proof of concept is written they may lack some; see cow_poc.cpp.)
+// contexts, their reference counts, and that remap trees hold the places of displaced VMAs and
+// nothing else. (As the proof of concept is written they may lack some; see cow_poc.cpp.)
 #include <algorithm>
 #include <functional>
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Numbers that stand for VMAs and address spaces, for models written in other languages. What such a
-// model hands back is checked: a number that stands for nothing is the model's failure, not ours.
+// Numbers that stand for VMAs and address spaces, for models written in other languages. What such
+// a model hands back is checked: a number that stands for nothing is the model's failure, not ours.
 #pragma once
 
 #include <stdexcept>
@@ -18,8 +18,8 @@ class ModelFailure : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A VMA's number holds its serial, so that a number kept too long is told from that of the VMA which
-// lives in the same place now. 0 is no VMA, and no mm.
+// A VMA's number holds its serial, so that a number kept too long is told from that of the VMA
+// which lives in the same place now. 0 is no VMA, and no mm.
 class Handles {
   public:
     u64 of(const Vma& vma) {

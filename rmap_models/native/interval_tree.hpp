@@ -28,8 +28,8 @@ struct IntervalNode {
 class IntervalTreeBase {
   public:
     bool empty() const { return root_ == nullptr; }
-    // Throws BrokenInvariant if order, balance, links or augmentation are not right; returns how many
-    // nodes there are.
+    // Throws BrokenInvariant if order, balance, links or augmentation are not right; returns how
+    // many nodes there are.
     std::size_t validate() const;
 
   protected:

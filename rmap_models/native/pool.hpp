@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A slab cache: objects of one kind at stable addresses, with 4-byte handles. Allocating and freeing
-// take constant time; what was freed last is handed out first. Memory stays with the pool.
+// A slab cache: objects of one kind at stable addresses, with 4-byte handles. Allocating and
+// freeing take constant time; what was freed last is handed out first. Memory stays with the pool.
 #pragma once
 
 #include <memory>

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The reverse map of Linux 2.5 and 2.6.0 to 2.6.6: every page lists the PTEs that map it (mm/rmap.c of
-// v2.6.0, by Rik van Riel). A walk reads the list, so it visits what maps the page and nothing else; the
-// price is paid per PTE whenever one is set or cleared.
+// The reverse map of Linux 2.5 and 2.6.0 to 2.6.6: every page lists the PTEs that map it (mm/rmap.c
+// of v2.6.0, by Rik van Riel). A walk reads the list, so it visits what maps the page and nothing
+// else; the price is paid per PTE whenever one is set or cleared.
 //
 //   mapped once   page->pte.direct is the PTE itself (PG_direct): no object
 //   more often    page->pte.chain is a list of pte_chains, each a cache line with room for NRPTE
 //                 pointers, filled from the end; only the first may have free places
 //
-// The word that each folio has for it (Home) is the handle of a direct PTE, or of the first pte_chain.
+// The word that each folio has for it (Home) is the handle of a direct PTE, or of the first
+// pte_chain.
 //
-// What is not as in 2.6.0: page_referenced() made a chain of one entry direct again. Here walks change
-// nothing, so that a page which was once shared keeps a pte_chain until it is unmapped. A VMA is looked up
-// for every PTE, as in try_to_unmap_one(). A PMD that maps a huge page, unknown then, is one entry; of a
-// large folio that several entries of a VMA map, the VMA is visited once. Not counted: the word in struct
-// page that every page of memory has for it, and callers that allocate a pte_chain ahead and do not need
-// it.
+// What is not as in 2.6.0: page_referenced() made a chain of one entry direct again. Here walks
+// change nothing, so that a page which was once shared keeps a pte_chain until it is unmapped. A
+// VMA is looked up for every PTE, as in try_to_unmap_one(). A PMD that maps a huge page, unknown
+// then, is one entry; of a large folio that several entries of a VMA map, the VMA is visited once.
+// Not counted: the word in struct page that every page of memory has for it, and callers that
+// allocate a pte_chain ahead and do not need it.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -194,8 +195,8 @@ bool PteChainModel::visit(Walk& walk, const PtePointer& pte) {
     return walk.visit(*vma);
 }
 
-// Every folio's list holds places that a faulted VMA of a living mm covers, none twice, in pte_chains that
-// are full but for the first; and there are no other lists.
+// Every folio's list holds places that a faulted VMA of a living mm covers, none twice, in
+// pte_chains that are full but for the first; and there are no other lists.
 void PteChainModel::validate(const Live& live) const {
     const std::unordered_set<const Mm*> mms(live.mms.begin(), live.mms.end());
     std::size_t directs = 0, chains = 0;

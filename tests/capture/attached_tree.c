@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A family of processes that share some of their memory in every usual way, then wait for a byte each
-// on the pipe at descriptor 100, and go on.
+// A family of processes that share some of their memory in every usual way, then wait for a byte
+// each on the pipe at descriptor 100, and go on.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -24,8 +24,8 @@ inline constexpr u64 kStackTop = 0x7ffc00000000;
 inline constexpr u64 kMayMove = 1, kMoveFixed = 2, kDontUnmap = 4;  // MREMAP_*
 inline constexpr u64 kThpDisable = 41, kMemoryMerge = 67, kSetVma = 0x53564d41;  // PR_*
 
-// Makes up one event after another, as mainline could have recorded them: `truth` is a machine under
-// anon_vma, whose VMAs say what a call may be given.
+// Makes up one event after another, as mainline could have recorded them: `truth` is a machine
+// under anon_vma, whose VMAs say what a call may be given.
 class Monkey {
   public:
     Monkey(const Machine& truth, u64 seed, const TraceFacts& facts)
@@ -355,8 +355,8 @@ class Monkey {
             if (each == pid || all) put(range(op, each, vma->start + first * kPageSize, pages));
     }
 
-    // Out, and in again by some of those who had it: from the swap cache or read anew, to be written
-    // or not.
+    // Out, and in again by some of those who had it: from the swap cache or read anew, to be
+    // written or not.
     void reuse_swapped(i32 pid, const Mm& mm) {
         const Vma* vma = any_vma(mm);
         const u64 addr = vma->start + below(vma->pages()) * kPageSize;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The adapter of rmap_model.h, under a table that is filled here: what each callback is handed, what
-// is taken back, and that nothing wrong gets through.
+// The adapter of rmap_model.h, under a table that is filled here: what each callback is handed,
+// what is taken back, and that nothing wrong gets through.
 #include <cstddef>
 #include <functional>
 #include <optional>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// pte_chain, anonmm, anon_vma_global and anon_vma_lazy: what each does and what it costs, on scenarios
-// small enough to count by hand. Every exec has made a stack of one page too.
+// pte_chain, anonmm, anon_vma_global and anon_vma_lazy: what each does and what it costs, on
+// scenarios small enough to count by hand. Every exec has made a stack of one page too.
 #include "tests/native/check.hpp"
 #include "tests/native/scenario.hpp"
 

@@ -73,11 +73,11 @@ TEST_CASE("perf records: a record counts when it has begun, a loss when it has b
     const std::string lost = record(2, {77, 5});
     PerfRecordCounter counter;
     counter.feed(perf_data(kSample.substr(0, 8)));
-    CHECK(counter.samples() == 1);
+    CHECK(counter.samples() == 1u);
     counter.feed(kSample.substr(8) + lost.substr(0, 23));
-    CHECK(counter.lost() == 0);
+    CHECK(counter.lost() == 0u);
     counter.feed(lost.substr(23));
-    CHECK(counter.lost() == 5);
+    CHECK(counter.lost() == 5u);
 }
 
 TEST_CASE("perf records: what follows the records of a finished file is none") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Rows of tracefs captures for what happens to an address space as a whole, and to its pages: fork's
-// copy, its end, reclaim, and what the kernel reports of its VMAs.
+// Rows of tracefs captures for what happens to an address space as a whole, and to its pages:
+// fork's copy, its end, reclaim, and what the kernel reports of its VMAs.
 #include "tests/native/check.hpp"
 #include "tests/native/damage.hpp"
 #include "tests/native/tracefs_text.hpp"

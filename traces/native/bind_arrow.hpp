@@ -27,8 +27,9 @@ struct ImportedBatch {
 };
 
 // Calls `use` for each batch of an object with __arrow_c_array__ (a record batch) or
-// __arrow_c_stream__ (a table, a polars frame). Columns must have one of the plain types of table.hpp; throws
-// nanobind::type_error (not Arrow), std::invalid_argument (a column that is not plain, named).
+// __arrow_c_stream__ (a table, a polars frame). Columns must have one of the plain types of
+// table.hpp; throws nanobind::type_error (not Arrow), std::invalid_argument (a column that is not
+// plain, named).
 void for_each_batch(nanobind::handle source, const std::function<void(const ImportedBatch&)>& use);
 
 void bind_arrow(nanobind::module_& m);

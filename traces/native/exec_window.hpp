@@ -31,8 +31,8 @@ class FileIds {
     static constexpr i32 kExec = -1;  // descriptor of what execve mapped
     u32 id(std::string_view identity, i32 fd);
     u32 fresh() { return ++last_; }
-    // Numbers below `first` are others'. What they stand for is never one of the files told here, not
-    // even of the same inode: whoever gave them out knew no descriptors.
+    // Numbers below `first` are others'. What they stand for is never one of the files told here,
+    // not even of the same inode: whoever gave them out knew no descriptors.
     void begin_at(u32 first) {
         if (first > 0) last_ = std::max(last_, first - 1);
     }

@@ -36,8 +36,8 @@ void History::write_locked(i64 time, Task task, u64 mm) {
     }
 }
 
-// Most faults need no lock but the VMA's. That which gives a VMA its first anon_vma, and one in a VMA
-// that another task is changing, wait for this one.
+// Most faults need no lock but the VMA's. That which gives a VMA its first anon_vma, and one in a
+// VMA that another task is changing, wait for this one.
 void History::read_locked(i64 time, Task task, u64 mm) {
     if (!known_or_dropped(task.pid)) return;
     const auto it = threads_.find(task.tid);

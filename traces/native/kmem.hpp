@@ -2,9 +2,9 @@
 // Reads perf script text of kmem:kmem_cache_alloc and kmem_cache_free: which objects of the reverse
 // map a kernel really allocated and freed in a captured run, one row each.
 //
-// What no trace has rows of is left out, if the text tells of it: of a process that was there before
-// the capture, all before its first exec (task:task_newtask tells which processes are new), and what
-// execve or clone allocated in vain (raw_syscalls:sys_enter and sys_exit of these).
+// What no trace has rows of is left out, if the text tells of it: of a process that was there
+// before the capture, all before its first exec (task:task_newtask tells which processes are new),
+// and what execve or clone allocated in vain (raw_syscalls:sys_enter and sys_exit of these).
 #pragma once
 
 #include <deque>

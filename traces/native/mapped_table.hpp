@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The `mapped` rows of the truth sidecar: VMAs as the kernel reported them after a call or fault that
-// has a row in the trace.
+// The `mapped` rows of the truth sidecar: VMAs as the kernel reported them after a call or fault
+// that has a row in the trace.
 #pragma once
 
 #include "traces/native/event.hpp"

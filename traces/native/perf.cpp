@@ -146,9 +146,9 @@ bool PerfParser::page_fault(const PerfLine& line, Source source) {
     return true;
 }
 
-// copy_fpstate_to_sigframe() saves registers with page faults disabled. Where that takes an exception,
-// it does nothing: the function clears the place, which takes the same exception in earnest, and
-// tries again. Nothing of the task comes in between.
+// copy_fpstate_to_sigframe() saves registers with page faults disabled. Where that takes an
+// exception, it does nothing: the function clears the place, which takes the same exception in
+// earnest, and tries again. Nothing of the task comes in between.
 bool PerfParser::repeats_for_signal_frame(i32 tid, u64 addr, std::string_view rest) {
     const u64 page = addr >> 12;
     if (page == signal_frame_) return true;

@@ -71,8 +71,8 @@ class PerfParser {
     MappedTable mapped_;
     History history_;
     static constexpr u64 kNoPage = ~u64{0};
-    // Pages on which tasks, by tid, have just faulted in copy_fpstate_to_sigframe(); and that of the
-    // task whose line this is.
+    // Pages on which tasks, by tid, have just faulted in copy_fpstate_to_sigframe(); and that of
+    // the task whose line this is.
     std::unordered_map<i32, u64> signal_frames_;
     u64 signal_frame_ = kNoPage;
 };

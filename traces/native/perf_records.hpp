@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Counts the records of a perf.data while perf record still writes it, for people to watch. What the
-// records hold is perf script's to tell.
+// Counts the records of a perf.data while perf record still writes it, for people to watch. What
+// the records hold is perf script's to tell.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@ class PerfRecordCounter {
     // The next bytes of the file, cut anywhere. A file that is none of perf's counts as empty.
     void feed(std::string_view chunk);
     u64 samples() const { return samples_; }
-    // Two tell of the same: the kernel at the next record it has room for, which may never come, and
-    // perf (since 6.1) at the end of each event's life, of samples only.
+    // Two tell of the same: the kernel at the next record it has room for, which may never come,
+    // and perf (since 6.1) at the end of each event's life, of samples only.
     u64 lost() const { return lost_records_ > lost_samples_ ? lost_records_ : lost_samples_; }
 
   private:

@@ -59,8 +59,8 @@ std::string errno_name(i64 error);
 // 0 if unknown.
 i32 errno_by_name(std::string_view name);
 
-// Linux uapi values used where an importer has to look inside a call; lower case, for libc's headers
-// claim the kernel's spelling as macros.
+// Linux uapi values used where an importer has to look inside a call; lower case, for libc's
+// headers claim the kernel's spelling as macros.
 namespace uapi {
 inline constexpr u64 map_shared = 0x01;
 inline constexpr u64 map_private = 0x02;
@@ -101,9 +101,9 @@ enum class RowAt : u8 {
 };
 RowAt row_at(const Call& call);
 
-// Whether the call's effects are ordered by the mmap lock of its address space, if it takes that for
-// writing: all calls take it once for all they do, but MADV_COLLAPSE, which does several times. Advice
-// that leaves the VMAs alone takes it for reading, or a VMA's own.
+// Whether the call's effects are ordered by the mmap lock of its address space, if it takes that
+// for writing: all calls take it once for all they do, but MADV_COLLAPSE, which does several times.
+// Advice that leaves the VMAs alone takes it for reading, or a VMA's own.
 bool locks_mm(const Call& call);
 
 // Whether a call that returned `-error` has changed something all the same: mprotect, mlock and
@@ -111,13 +111,13 @@ bool locks_mm(const Call& call);
 // made its VMA before it fails.
 bool failed_with_effect(const Call& call, i64 error);
 
-// Whether the kernel reports the VMAs that the call makes or changes (perf_event_mmap()). Such a call
-// touches no memory of its caller's, so that no fault's report comes in between.
+// Whether the kernel reports the VMAs that the call makes or changes (perf_event_mmap()). Such a
+// call touches no memory of its caller's, so that no fault's report comes in between.
 bool reports_vmas(const Call& call);
 
-// The row of a call that succeeded or failed_with_effect(); `result` as returned. Leaves time, task,
-// file and path alone. For mmap, munmap, mremap, mprotect, brk, madvise, m(un)lock(all), mbind and
-// prctl.
+// The row of a call that succeeded or failed_with_effect(); `result` as returned. Leaves time,
+// task, file and path alone. For mmap, munmap, mremap, mprotect, brk, madvise, m(un)lock(all),
+// mbind and prctl.
 void describe(const Call& call, i64 result, Event& event);
 
 constexpr bool makes_task(Sys sys) {

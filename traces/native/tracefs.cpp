@@ -229,7 +229,8 @@ bool TracefsParser::task_exit(const TracefsLine& line, Thread& thread) {
 
 // ---- markers of the launcher ----
 
-// " H1 START /bin/scen", " H1 ROOTPID 116", of one that was there before " H1 ROOT 116", " H1 WALK_BEGIN n=100 trig=move_pages nproc=2 label=.."
+// " H1 START /bin/scen", " H1 ROOTPID 116", of one that was there before " H1 ROOT 116", " H1
+// WALK_BEGIN n=100 trig=move_pages nproc=2 label=.."
 void TracefsParser::marker(const TracefsLine& line) {
     Scan scan(line.body);
     if (!scan.skip(" H1 ")) return;

@@ -46,8 +46,8 @@ class Fields {
 // a return probe's function returned to; empty if there is none.
 std::string_view probe_symbol(std::string_view body);
 
-// "(addr: 0, len: 0x2000, prot: 3)", in Linux 6.12 "(addr: 0, len: 2000, prot: 3)"; surplus arguments are left out, strings behind pointers
-// skipped.
+// "(addr: 0, len: 0x2000, prot: 3)", in Linux 6.12 "(addr: 0, len: 2000, prot: 3)"; surplus
+// arguments are left out, strings behind pointers skipped.
 bool parse_syscall_arguments(std::string_view body, Call& call);
 
 // " -> 0xfffffffffffffff4"

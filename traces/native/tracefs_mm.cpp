@@ -41,8 +41,8 @@ void TracefsParser::cancel_dup(Thread& thread) {
 
 // ---- exit_mmap() ----
 
-// The process uses the mm no more. If others made with CLONE_VM do, it is that of the lowest number,
-// as the machine has it.
+// The process uses the mm no more. If others made with CLONE_VM do, it is that of the lowest
+// number, as the machine has it.
 void TracefsParser::leave_mm(u32 serial, i32 pid) {
     TracefsMm* mm = mms_.by_serial(serial);
     if (!mm || --mm->users == 0 || mm->pid != pid) return;

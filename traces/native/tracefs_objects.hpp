@@ -46,8 +46,8 @@ class TracefsObjects {
     void avc_remove(i64 time, u64 avc, bool unlinked);
     // __put_anon_vma()
     void anon_vma_free(i64 time, i32 tid, u64 anon_vma);
-    // anon_vma_fork() of a VMA for mm, and its return. Linux 7.3 allocates an anon_vma first and frees
-    // it if another can be reused; such a one never gets into a tree, and only its end shows.
+    // anon_vma_fork() of a VMA for mm, and its return. Linux 7.3 allocates an anon_vma first and
+    // frees it if another can be reused; such a one never gets into a tree, and only its end shows.
     void fork_begin(i64 time, i32 tid, u32 mm);
     void fork_end(i32 tid);
     // The task has gone on to something else than freeing.

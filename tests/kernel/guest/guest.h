@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The guest's init: it boots, runs one workload under the probes, and sends home what they saw.
 //
-// Everything that goes wrong here ends in fail(): one line on the console and in result.txt, and the
-// machine powers off. Memory is static and locked, so that the launcher makes no faults of its own
-// while tracing is on.
+// Everything that goes wrong here ends in fail(): one line on the console and in result.txt, and
+// the machine powers off. Memory is static and locked, so that the launcher makes no faults of its
+// own while tracing is on.
 #pragma once
 
 #include <stdbool.h>
@@ -64,9 +64,9 @@ int processes(int pids[PROCESSES_MAX]);
 // ---- walks.c ----
 
 // Freezes the workload, takes its maps, has its folios walked, and thaws it.
-//   migrate  every anonymous folio moves to the other node: try_to_migrate(), remove_migration_ptes()
-//   reclaim  the cgroup gives up what it can: folio_referenced(), try_to_unmap()
-//   pageout  MADV_PAGEOUT on every mapping
+//   migrate  every anonymous folio moves to the other node: try_to_migrate(),
+//   remove_migration_ptes() reclaim  the cgroup gives up what it can: folio_referenced(),
+//   try_to_unmap() pageout  MADV_PAGEOUT on every mapping
 //   maps     only the snapshot
 void walk(const char* trigger, const char* label);
 bool is_trigger(const char* word);

@@ -38,8 +38,8 @@ static bool define(const char* definition) {
 }
 
 // Returns are followed by up to 1024 tasks at once where the kernel has such a limit: before Linux
-// 6.14 the default is twice the number of CPUs, and what is above it is missed without a word. Later
-// kernels refuse the number.
+// 6.14 the default is twice the number of CPUs, and what is above it is missed without a word.
+// Later kernels refuse the number.
 static bool define_probe(const char* group, const char* name, const char* spec) {
     char definition[2048];
     const char* fields = spec + strcspn(spec, " ");

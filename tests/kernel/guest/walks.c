@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Bursts of walks: the workload stands still, its maps are taken, and the kernel is made to walk the
-// reverse map of each of its anonymous folios.
+// Bursts of walks: the workload stands still, its maps are taken, and the kernel is made to walk
+// the reverse map of each of its anonymous folios.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Every way in which mappings become one or fail to: holes filled, neighbours faulted or not, on one
-// side or both, before and after a fork, extended in place, moved beside each other.
+// Every way in which mappings become one or fail to: holes filled, neighbours faulted or not, on
+// one side or both, before and after a fork, extended in place, moved beside each other.
 #include "workload.h"
 
 static char* const arena = (char*)0x700000000000;

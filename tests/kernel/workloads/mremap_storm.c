@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// mremap in all its forms, at random but alike in every run: moved, grown, shrunk, to a fixed place,
-// without unmapping the source, in part, and back again; before a fork, and by both sides after it.
+// mremap in all its forms, at random but alike in every run: moved, grown, shrunk, to a fixed
+// place, without unmapping the source, in part, and back again; before a fork, and by both sides
+// after it.
 #include "workload.h"
 
 enum { SLOTS = 12, ROOM = 16, STEPS = 24 };  // slots of ROOM pages each

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Processes that have the reverse map walked themselves, without a launcher: they page out and migrate
-// what they share over fork.
+// Processes that have the reverse map walked themselves, without a launcher: they page out and
+// migrate what they share over fork.
 #include <sys/syscall.h>
 
 #include "workload.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Address spaces with more than one user: vfork, clone(CLONE_VM) without CLONE_THREAD, threads; forks
-// and execs by each, and the mm outliving the process that made it. All take turns.
+// Address spaces with more than one user: vfork, clone(CLONE_VM) without CLONE_THREAD, threads;
+// forks and execs by each, and the mm outliving the process that made it. All take turns.
 #include "workload.h"
 
 #include <pthread.h>

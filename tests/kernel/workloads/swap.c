@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Pages that reclaim takes away and faults bring back: alone, shared over fork, read first or written
-// first, freed lazily, forked while they are out.
+// Pages that reclaim takes away and faults bring back: alone, shared over fork, read first or
+// written first, freed lazily, forked while they are out.
 #include "workload.h"
 
 enum { PAGES = 12 };

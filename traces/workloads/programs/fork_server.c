@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A fork server as a zygote is one: a warm heap that all children share, a child for every request.
-// A child counts references in some of the objects, so that it copies their pages, makes objects of its
-// own, and waits. Some fork again: two that stay beside them, or a chain of four generations whose
-// elders exit. Of those that stay the server keeps so many, and ends another one for each that comes.
+// A child counts references in some of the objects, so that it copies their pages, makes objects of
+// its own, and waits. Some fork again: two that stay beside them, or a chain of four generations
+// whose elders exit. Of those that stay the server keeps so many, and ends another one for each
+// that comes.
 #define _GNU_SOURCE
 #include <err.h>
 #include <signal.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A garbage collector that moves page tables instead of bytes. Small objects live in a nursery: a
 // collection moves all of it aside by mremap with MREMAP_DONTUNMAP, copies what lives back to the
-// nursery's beginning, and gives back the rest. Large objects are whole pages in an arena: a collection
-// closes the gaps between them by MREMAP_FIXED. In the middle of some collections a child is forked
-// that writes a checkpoint, which is to say reads everything, while its parent goes on moving.
+// nursery's beginning, and gives back the rest. Large objects are whole pages in an arena: a
+// collection closes the gaps between them by MREMAP_FIXED. In the middle of some collections a
+// child is forked that writes a checkpoint, which is to say reads everything, while its parent goes
+// on moving.
 #define _GNU_SOURCE
 #include <err.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A filter for `perf script --dlfilter` that prints tracepoints itself: the same text as perf's with
+// A filter for `perf script --dlfilter` that prints tracepoints itself: the same text as with perf's
 //   --ns -F pid,tid,cpu,time,event,trace
 // but for blanks, at a fraction of the cost. What it prints goes through the standard output that
 // perf prints all else to, so the order is perf's.
