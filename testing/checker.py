@@ -188,7 +188,8 @@ class Checker:
                 found = Searched(text=str(crash))
                 found.rows, found.metadata = pickle.loads(journal.read_bytes())
         if found.metadata is None:
-            return Checked(name, about, note=f"{found.sequences} of {seeds} sequences")
+            short = f" of {seeds}, in {seconds:g} s" if found.sequences < seeds else ""
+            return Checked(name, about, note=f"{found.sequences} sequences{short}")
         flaw = self._flaw(found.rows, found.metadata) or Flaw(
             "truth", found.text, len(found.rows) - 1, How()
         )
