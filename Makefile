@@ -11,7 +11,7 @@ DEMO_TRACE ?= traces/corpus/redis.parquet
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
-SOURCES := $(shell find src traces replay rmap_models testing cli templates \
+SOURCES := $(shell find src traces replay rmap_models testing analysis batch cli templates \
              \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)
 CXX_SOURCES := $(shell find traces replay rmap_models templates tests benchmarks \
                  \( -name '*.[ch]pp' -o -name '*.[ch]' \) 2>/dev/null)
