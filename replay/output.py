@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from rmapreplay.replay import TABLES, timeline
 from rmapreplay.traces.errors import RmapReplayError
+from rmapreplay.traces.files import cannot_write
 
 SUMMARY = "summary.json"
 
@@ -74,7 +75,7 @@ class WholeDirectory:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir(parents=True)
         except OSError as error:
-            raise self._cannot(error) from error
+            raise cannot_write(self.directory, error) from error
         return self
 
     def __exit__(
@@ -89,7 +90,7 @@ class WholeDirectory:
                 self._complete()
                 self._put_in_place()
         except OSError as failure:
-            raise self._cannot(failure) from failure
+            raise cannot_write(self.directory, failure) from failure
         finally:
             self._abandon()
 
@@ -106,7 +107,7 @@ class WholeDirectory:
             if rows.num_rows:
                 writer.write_batch(rows)
         except OSError as error:
-            raise self._cannot(error) from error
+            raise cannot_write(self.directory, error) from error
 
     def _write_json(self, name: str, content: object) -> None:
         (self._temporary / name).write_text(json.dumps(content, indent=2) + "\n")
@@ -141,10 +142,6 @@ class WholeDirectory:
                 continue
         self._writers.clear()
         shutil.rmtree(self._temporary, ignore_errors=True)
-
-    def _cannot(self, error: OSError) -> RmapReplayError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return RmapReplayError(f"{self.directory}: cannot write: {reason}")
 
 
 class DirectorySink(WholeDirectory):

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmapreplay.traces.errors import RmapReplayError
+from rmapreplay.traces.files import cannot_write, temporary_beside
 from rmapreplay.traces.schema import FILE_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Metadata
 
 ROW_GROUP_ROWS: Final = 1 << 20
@@ -46,11 +44,11 @@ class ParquetFileWriter:
         self._complete = False
 
     def __enter__(self) -> ParquetFileWriter:
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        self._temporary = temporary_beside(self.path)
         try:
             self._temporary.open("xb").close()
         except OSError as error:
-            raise self._cannot(error) from error
+            raise cannot_write(self.path, error) from error
         try:
             self._writer = pq.ParquetWriter(
                 self._temporary, self._schema, compression="zstd", **self._options
@@ -86,7 +84,7 @@ class ParquetFileWriter:
                 self._writer.close()
         except OSError as failure:
             if kind is None:
-                raise self._cannot(failure) from failure
+                raise cannot_write(self.path, failure) from failure
         finally:
             self._temporary.unlink(missing_ok=True)
 
@@ -100,7 +98,7 @@ class ParquetFileWriter:
             self._writer.add_key_value_metadata(self._metadata)
             self._writer.close()
         except OSError as error:
-            raise self._cannot(error) from error
+            raise cannot_write(self.path, error) from error
         self._complete = True
 
     def _flush(self) -> None:
@@ -112,11 +110,7 @@ class ParquetFileWriter:
         try:
             self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except OSError as error:
-            raise self._cannot(error) from error
-
-    def _cannot(self, error: OSError) -> RmapReplayError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return RmapReplayError(f"{self.path}: cannot write: {reason}")
+            raise cannot_write(self.path, error) from error
 
 
 class TraceWriter(ParquetFileWriter):
