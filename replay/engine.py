@@ -347,7 +347,7 @@ def summarise(
             anomalies[kind] = max(anomalies.get(kind, 0), found["count"])
     return {
         "trace": {
-            "path": str(trace.path) if trace.path else None,
+            "path": str(place) if (place := trace.path or getattr(trace, "url", None)) else None,
             "metadata": dict(trace.metadata),
         },
         "events": trace.rows,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from rmapreplay import _native
 from rmapreplay.traces.errors import RmapReplayError, TraceFormatError
+from rmapreplay.traces.places import fetch, local_path
 from rmapreplay.traces.schema import (
     CANONICAL_SCHEMA,
     FILE_SCHEMA,
@@ -48,13 +50,17 @@ class Trace:
 
     Attributes:
         path: the file, or None.
+        url: where it was read from, if that is not a file of this machine.
         rows: how many rows it has.
         metadata: the JSON object of the file's `rmapreplay` key, see docs/trace-format.md.
     """
 
-    def __init__(self, source: pq.ParquetFile | pa.Table, path: Path | None) -> None:
+    def __init__(
+        self, source: pq.ParquetFile | pa.Table, path: Path | None, url: str | None = None
+    ) -> None:
         self._source = source
         self.path = path
+        self.url = url
         if isinstance(source, pq.ParquetFile):
             schema, footer = source.schema_arrow, source.metadata.metadata
         else:
@@ -69,7 +75,7 @@ class Trace:
         return int(self._source.num_rows)
 
     def __repr__(self) -> str:
-        return f"Trace({str(self.path) if self.path else 'in memory'!r}, rows={self.rows})"
+        return f"Trace({str(self.path or self.url or 'in memory')!r}, rows={self.rows})"
 
     def batches(self, batch_size: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Record batches of CANONICAL_SCHEMA, of at most `batch_size` rows.
@@ -103,12 +109,12 @@ class Trace:
     # ---- checks ----
 
     def _error(self, reason: str, **place: Any) -> TraceFormatError:
-        return TraceFormatError(reason, path=self.path, **place)
+        return TraceFormatError(reason, path=self.path or self.url, **place)
 
     def _read_metadata(self, footer: dict[bytes, bytes]) -> Metadata:
         text = footer.get(METADATA_KEY)
         if text is None:
-            if self.path is None:
+            if isinstance(self._source, pa.Table):
                 return {}
             raise self._error("no metadata key 'rmapreplay': not a trace")
         try:
@@ -238,7 +244,8 @@ def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
     """Open a trace.
 
     Args:
-        source: path of a Parquet file, or an object with the same columns and an
+        source: path of a Parquet file; URL of one (http://, memory://, or what else fsspec reads),
+            which is fetched into a temporary file; or an object with the same columns and an
             `__arrow_c_stream__` method (polars frame, pyarrow table, DuckDB relation), which is
             read whole.
         metadata: for such an object, what a file would have under the key `rmapreplay`.
@@ -249,7 +256,8 @@ def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
             not of the right type, or from a newer schema version.
     """
     if isinstance(source, (str, Path)):
-        return _open(Path(source))
+        path = local_path(source)
+        return _open(path) if path is not None else _open_url(str(source))
     if not hasattr(source, "__arrow_c_stream__"):
         raise TypeError(f"neither a path nor Arrow data: {type(source).__name__}")
     table = pa.RecordBatchReader.from_stream(source).read_all()
@@ -261,15 +269,7 @@ def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
 
 def _open(path: Path) -> Trace:
     try:
-        # A memory map would turn a truncation while reading into SIGBUS.
-        file = pq.ParquetFile(str(path), memory_map=False)
-        found = {file.schema.column(i).path for i in range(len(file.schema))}
-        file = pq.ParquetFile(
-            str(path),
-            memory_map=False,
-            metadata=file.metadata,
-            read_dictionary=[name for name in NAMED_COLUMNS if name in found],
-        )
+        return Trace(_parquet(str(path)), path)
     except FileNotFoundError as error:
         raise RmapReplayError(f"{path}: no such file") from error
     except (pa.ArrowException, OSError) as error:
@@ -277,10 +277,33 @@ def _open(path: Path) -> Trace:
             raise RmapReplayError(f"{path}: is a directory") from error
         if isinstance(error, PermissionError):
             raise RmapReplayError(f"{path}: {error.strerror}") from error
-        raise TraceFormatError(
-            f"not a Parquet file, or truncated: {_one_line(error)}", path=path
-        ) from error
-    return Trace(file, path)
+        raise _not_parquet(path, error) from error
+
+
+def _open_url(url: str) -> Trace:
+    # Parquet is read from its end, so all of it has to be here, for as long as the trace lives.
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    fetch(url, file)
+    try:
+        return Trace(_parquet(file), None, url)
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(url, error) from error
+
+
+def _parquet(source: Any) -> pq.ParquetFile:
+    # A memory map would turn a truncation while reading into SIGBUS.
+    file = pq.ParquetFile(source, memory_map=False)
+    found = {file.schema.column(i).path for i in range(len(file.schema))}
+    return pq.ParquetFile(
+        source,
+        memory_map=False,
+        metadata=file.metadata,
+        read_dictionary=[name for name in NAMED_COLUMNS if name in found],
+    )
+
+
+def _not_parquet(place: str | Path, error: Exception) -> TraceFormatError:
+    return TraceFormatError(f"not a Parquet file, or truncated: {_one_line(error)}", path=place)
 
 
 def _acceptable(found: pa.DataType, wanted: pa.DataType) -> bool:
