@@ -67,6 +67,18 @@ class ModelSpec:
         return kernel_rules(metadata.get("kernel")) if given == "auto" else given
 
 
+def split_specs(text: str) -> list[str]:
+    """The specs in a list of them: a part `key=value` is a parameter of the spec before it, so that
+    `anon_vma:kernel=6.18,cow` is two."""
+    specs: list[str] = []
+    for part in text.split(","):
+        if specs and ":" in specs[-1] and re.fullmatch(r"\w+=[^:]*", part):
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part)
+    return specs
+
+
 def info_of(name: str, source: Any) -> ModelInfo:
     """What a model says of itself. Raises ModelError if that is not right."""
     from rmapreplay import _native
