@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rmapreplay import __version__
+from rmapreplay.cli.batch import batch
 from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
 from rmapreplay.cli.check_model import check_model
@@ -37,6 +38,7 @@ app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
 app.command("import")(import_)
 app.command("include-dir")(include_dir)
+app.command("batch")(batch)
 app.command("info")(info)
 app.command("models")(models)
 app.command("timeline")(timeline)

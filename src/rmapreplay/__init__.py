@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-# Not lazy like the rest, though light: importing a folder of that name later would hide it.
+# Not lazy like the rest, though light: importing a folder of that name later would hide them.
+from rmapreplay.batch.run import batch
 from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
+    from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
     from rmapreplay.rmap_models import include_dir, models
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use: the command line must not wait for pyarrow and polars to print its help.
 _HOMES = {
+    "BatchResult": "rmapreplay.batch.dataset",
     "CaptureError": "rmapreplay.traces.errors",
     "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
@@ -65,6 +68,7 @@ _HOMES = {
     "check": "rmapreplay.replay.check",
     "include_dir": "rmapreplay.rmap_models",
     "models": "rmapreplay.rmap_models",
+    "read_batch": "rmapreplay.batch.dataset",
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
@@ -72,6 +76,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchResult",
     "CaptureError",
     "CaptureOptions",
     "Check",
@@ -92,10 +97,12 @@ __all__ = [
     "Walk",
     "__version__",
     "attach",
+    "batch",
     "capture",
     "check",
     "include_dir",
     "models",
+    "read_batch",
     "read_timeline",
     "read_trace",
     "register",
