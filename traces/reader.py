@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 BATCH_ROWS: Final = 1 << 16
+SCENARIO_SUFFIX: Final = ".scn"
 
 
 def _with_names(kind: pa.DataType) -> pa.Schema:
@@ -244,19 +245,24 @@ def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
     """Open a trace.
 
     Args:
-        source: path of a Parquet file; URL of one (http://, memory://, or what else fsspec reads),
-            which is fetched into a temporary file; or an object with the same columns and an
-            `__arrow_c_stream__` method (polars frame, pyarrow table, DuckDB relation), which is
-            read whole.
+        source: path of a Parquet file, or of a scenario (.scn); URL of a Parquet file (http://,
+            memory://, or what else fsspec reads), which is fetched into a temporary file; or an
+            object with the same columns and an `__arrow_c_stream__` method (polars frame, pyarrow
+            table, DuckDB relation), which is read whole.
         metadata: for such an object, what a file would have under the key `rmapreplay`.
 
     Raises:
         RmapReplayError: the file cannot be read.
         TraceFormatError: it is not a trace: not Parquet, cut short, columns or metadata missing or
             not of the right type, or from a newer schema version.
+        ScenarioError: it is a scenario whose text is not right; names line and column.
     """
     if isinstance(source, (str, Path)):
         path = local_path(source)
+        if path is not None and path.suffix == SCENARIO_SUFFIX:
+            from rmapreplay.traces.scenarios import read_scenario
+
+            return read_scenario(path).trace()
         return _open(path) if path is not None else _open_url(str(source))
     if not hasattr(source, "__arrow_c_stream__"):
         raise TypeError(f"neither a path nor Arrow data: {type(source).__name__}")
