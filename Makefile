@@ -90,6 +90,12 @@ fidelity: $(VENV)/installed  ## check the bundled traces and those in TRACES; th
 check-model-table: $(VENV)/installed  ## check every built-in model; the table in docs/check-model.md
 	$(BIN)/python docs/check_model_table.py
 
+.PHONY: cost-models
+cost-models: $(VENV)/build-tools  ## measure the weights of the cost models warm and cold here, and write them
+	@$(CMAKE) -B $(BUILD)/bench -DRMAPREPLAY_BENCHMARKS=ON >/dev/null
+	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
+	@$(BIN)/python benchmarks/cost_models.py $(BUILD)/bench/weights analysis/cost_models
+
 .PHONY: kernel-truth-bundle
 kernel-truth-bundle: $(VENV)/installed  ## keep the recordings in OUT=dir as the tests' data
 	$(BIN)/python tests/kernel/bundle.py $(or $(OUT),build/kernel/out)

@@ -87,6 +87,14 @@ def run(
             help="What answers the walks: the model, or its form as relations over a timeline.",
         ),
     ] = DEFAULT_BACKEND,
+    cost_model: Annotated[
+        str | None,
+        typer.Option(
+            "--cost-model",
+            metavar="warm|cold|FILE.toml",
+            help="Also estimate nanoseconds: what was counted, times these weights.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results in DIR.")] = False,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")
@@ -104,6 +112,7 @@ def run(
     Exit code: 2 if a model failed; else 1 if one missed a mapping, under --verify if an invariant
     is broken, or under --strict if the trace met anomalies.
     """
+    from rmapreplay.analysis.estimates import estimate, read_cost_model
     from rmapreplay.replay import engine
     from rmapreplay.replay.output import DirectorySink
     from rmapreplay.replay.specs import ModelSpec
@@ -114,11 +123,12 @@ def run(
         raise RmapReplayError("--visits needs --out")
     specs = [ModelSpec.parse(text) for text in model]
     engine.check_walks(walks)
+    weights = read_cost_model(cost_model) if cost_model else None
     opened = read_trace(trace)
 
     def replay(sink: engine.Sink | None) -> Summary:
         with show_progress(opened.rows) as progress:
-            return engine.backend(backend)(
+            summary = engine.backend(backend)(
                 opened,
                 specs,
                 walks=walks,
@@ -129,6 +139,7 @@ def run(
                 sink=sink,
                 progress=progress,
             )
+        return estimate(summary, weights) if weights else summary
 
     def stop_if_all_failed(summary: Summary) -> None:
         if not summary["models"]:
@@ -189,6 +200,8 @@ def _print_summary(summary: Summary) -> None:
         f"walks {summary['walk_policy']}\n"
     )
     _print_comparison(models)
+    if weights := summary.get("cost_model"):
+        print(f"\nestimated: counts times the weights of cost model {weights['name']}")
     for label, found in models.items():
         print(f"\n{label} (rules of Linux {found['kernel']})\n")
         _print_model(found)
@@ -198,6 +211,10 @@ def _print_summary(summary: Summary) -> None:
 
 # What all models count in the same words (docs/metrics.md).
 _PER_WALK = ("visits", "useless", "steps", "lookups", "locks", "refcounts")
+
+
+# What a fork does; the copying has rows of its own in some traces.
+_FORK = ("fork", "dup_mmap")
 
 
 def _print_comparison(models: dict[str, Summary]) -> None:
@@ -218,10 +235,24 @@ def _print_comparison(models: dict[str, Summary]) -> None:
         for what in ("objects", "links", "locks", "refcounts"):
             per_fork = [float(fork[what] / fork["calls"]) for fork in forks]
             rows.append([f"{what} per fork", *per_fork])
+    if any("estimated_ns" in each for each in found):
+        rows += _estimated(found, forks)
     if any(each["verified"] for each in found):
         rows.append(["times verified", *(each["verified"] for each in found)])
     rows.append(["events per second", *(each["events_per_second"] for each in found)])
     print_table(["", *models], rows)
+
+
+def _estimated(found: list[Summary], forks: list[dict[str, int]]) -> list[list[Cell]]:
+    estimates = [each["estimated_ns"] for each in found]
+    rows: list[list[Cell]] = [["estimated ns per walk", *(each["per_walk"] for each in estimates)]]
+    if all(fork["calls"] for fork in forks):
+        per_fork = [
+            sum(each["operations"].get(op, 0.0) for op in _FORK) / fork["calls"]
+            for each, fork in zip(estimates, forks, strict=True)
+        ]
+        rows.append(["estimated ns per fork", *per_fork])
+    return rows
 
 
 def _bytes_at_peak(found: Summary) -> int:
@@ -230,9 +261,9 @@ def _bytes_at_peak(found: Summary) -> int:
 
 
 def _forks(found: Summary) -> dict[str, int]:
-    """What forks cost, together with the copying that has rows of its own in some traces."""
+    """What forks cost."""
     sums = dict.fromkeys(("calls", "objects", "links", "locks", "refcounts"), 0)
-    for name in ("fork", "dup_mmap"):
+    for name in _FORK:
         if operation := found["operations"].get(name):
             sums["calls"] += operation["calls"] if name == "fork" else 0
             sums["objects"] += sum(

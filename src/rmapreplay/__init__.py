@@ -16,6 +16,7 @@ from rmapreplay.batch.run import batch
 from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
+    from rmapreplay.analysis.estimates import CostModel, estimate, read_cost_model
     from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
@@ -49,6 +50,7 @@ _HOMES = {
     "CaptureError": "rmapreplay.traces.errors",
     "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
+    "CostModel": "rmapreplay.analysis.estimates",
     "Counter": "rmapreplay.rmap_models.base",
     "InvariantError": "rmapreplay.traces.errors",
     "Live": "rmapreplay.rmap_models.base",
@@ -66,9 +68,11 @@ _HOMES = {
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
+    "estimate": "rmapreplay.analysis.estimates",
     "include_dir": "rmapreplay.rmap_models",
     "models": "rmapreplay.rmap_models",
     "read_batch": "rmapreplay.batch.dataset",
+    "read_cost_model": "rmapreplay.analysis.estimates",
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
@@ -80,6 +84,7 @@ __all__ = [
     "CaptureError",
     "CaptureOptions",
     "Check",
+    "CostModel",
     "Counter",
     "InvariantError",
     "Live",
@@ -100,9 +105,11 @@ __all__ = [
     "batch",
     "capture",
     "check",
+    "estimate",
     "include_dir",
     "models",
     "read_batch",
+    "read_cost_model",
     "read_timeline",
     "read_trace",
     "register",
