@@ -42,7 +42,9 @@ def _complete_verify(args: Sequence[str]) -> list[str]:
 
 
 def run(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace.")],
+    trace: Annotated[
+        Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or a scenario (.scn).")
+    ],
     model: Annotated[
         list[str],
         typer.Option(
@@ -109,8 +111,9 @@ def run(
     A model that fails, or breaks an invariant under --verify, takes no other with it: what those
     found is printed and written, then a line on standard error says what failed.
 
-    Exit code: 2 if a model failed; else 1 if one missed a mapping, under --verify if an invariant
-    is broken, or under --strict if the trace met anomalies.
+    Exit code: 2 if a model failed; else 1 if one missed a mapping, if an expectation of a scenario
+    does not hold, under --verify if an invariant is broken, or under --strict if the trace met
+    anomalies.
     """
     from rmapreplay.analysis.estimates import estimate, read_cost_model
     from rmapreplay.replay import engine
@@ -158,7 +161,8 @@ def run(
     else:
         _print_summary(summary)
     missed = any(found["misses"] for found in summary["models"].values())
-    found = 1 if missed or (strict and summary["anomalies"]) else 0
+    wrong = _print_wrong_expectations(summary)
+    found = 1 if missed or wrong or (strict and summary["anomalies"]) else 0
     if code := max(found, _print_failures(summary)):
         raise typer.Exit(code)
 
@@ -173,6 +177,14 @@ def _print_failures(summary: Summary) -> int:
         print_error(error)
         code = max(code, 1 if isinstance(error, InvariantError) else 2)
     return code
+
+
+def _print_wrong_expectations(summary: Summary) -> bool:
+    """A line for each that does not hold, as compilers tell of errors. Returns whether any."""
+    wrong = summary.get("expectations", {}).get("failed", [])
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return bool(wrong)
 
 
 @contextmanager
@@ -207,6 +219,9 @@ def _print_summary(summary: Summary) -> None:
         _print_model(found)
     _print_anomalies(models)
     _print_misses(models)
+    if told := summary.get("expectations"):
+        held = told["checked"] - len(told["failed"])
+        print(f"\n{held} of {told['checked']} expectations hold")
 
 
 # What all models count in the same words (docs/metrics.md).

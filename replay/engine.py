@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 import pyarrow as pa
 
 from rmapreplay import _native
-from rmapreplay.replay import BACKENDS, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay import BACKENDS, DEFAULT_BATCH_SIZE, DEFAULT_WALKS, expectations
 from rmapreplay.replay.isolation import WorkerRun, trace_for_workers
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.traces.errors import (
@@ -180,6 +180,7 @@ def verify_period(verify: Verify, rows: int) -> int:
     return period
 
 
+@expectations.checked
 def run(
     trace: Trace,
     specs: Sequence[ModelSpec],
@@ -203,6 +204,7 @@ def run(
     those that finished, `failed` the others, see errors_of(). `errors`, if given, gets these too,
     by label, each with the exception that caused it. What a failed model gave to `sink` is not to
     be used. A model from a shared library is replayed in a process of its own, which may crash.
+    Of a trace with expectations the summary says whether they hold (replay/expectations.py).
 
     Raises TraceFormatError (the trace is not right; names file and row), RmapReplayError (`walks`,
     `verify`, or two models of one label).

@@ -15,7 +15,7 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 
-from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS, engine
+from rmapreplay.replay import DEFAULT_BATCH_SIZE, DEFAULT_WALKS, engine, expectations
 from rmapreplay.replay.specs import ModelSpec, info_of
 from rmapreplay.replay.timeline import Timeline, read_timeline, record
 from rmapreplay.rmap_models.frames import NAMES, frame_model, page_walk
@@ -30,6 +30,7 @@ _SUMS: Final = {"step": "steps", "lookup": "lookups", "lock": "locks", "refcount
 """The columns that add up a model's counters of a class (docs/metrics.md)."""
 
 
+@expectations.checked
 def run(
     trace: Any,
     specs: Sequence[ModelSpec],
