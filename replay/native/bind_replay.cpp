@@ -93,11 +93,17 @@ void Replay::feed(nb::handle events) {
     for_each_batch(events, [this](const ImportedBatch& imported) {
         check_names(imported);
         nb::gil_scoped_release release;
+        if (stopped_) return;
         EventBatch batch(imported.columns, imported.rows);
         for (std::size_t row = 0; row < batch.rows(); ++row, ++row_) {
             const Event& event = batch.decode(row);
             if (shared_row_) *static_cast<volatile u64*>(shared_row_->data()) = row_;
-            machine_->apply(event);
+            try {
+                machine_->apply(event);
+            } catch (const WalkReached&) {
+                stopped_ = true;
+                return;
+            }
             if (event.op == Op::fork) note_owner(event.child);
             if (row_ == watched_row_) note_watched();
         }
@@ -106,7 +112,11 @@ void Replay::feed(nb::handle events) {
 
 void Replay::finish() {
     nb::gil_scoped_release release;
-    machine_->finish();
+    try {
+        if (!stopped_) machine_->finish();
+    } catch (const WalkReached&) {
+        stopped_ = true;
+    }
     tables_->finish();
     if (timeline_) timeline_->finish();
 }
@@ -218,6 +228,7 @@ void bind_replay(nb::module_& m) {
         .def("finish", &Replay::finish, "Makes the walks due at the end and hands on every table.")
         .def("summary", &Replay::summary, "Totals and distributions so far, as plain dicts.");
     bind_state(replay);
+    bind_look(replay);
     bind_timeline(replay);
     m.def(
         "check_walk_policy",

@@ -59,6 +59,17 @@ class Replay {
     void walk_all(const std::string& kind);
     void verify_every(u64 events) { machine_->verify_every(events); }
 
+    // ---- bind_look.cpp: of one moment ----
+    bool stopped() const { return stopped_; }
+    nanobind::object story() const;
+    nanobind::list lives() const;
+    nanobind::dict users() const;
+    nanobind::object page(u32 mm, u64 addr) const;
+    nanobind::list sharers(u32 mm, u64 addr) const;
+    nanobind::object vma_details() const;
+    nanobind::dict object(u32 handle) const;
+    nanobind::list objects_seen() const;
+
     // ---- bind_timeline.cpp ----
     void record_timeline(nanobind::object sink);
 
@@ -86,6 +97,7 @@ class Replay {
     nanobind::object sink_;
     nanobind::object timeline_sink_;
     u64 row_ = 0;
+    bool stopped_ = false;  // at the walk asked for
     std::optional<WritableBuffer> shared_row_;
     std::vector<Watch> watches_;  // by row
     std::size_t next_watch_ = 0;
@@ -100,7 +112,8 @@ class Replay {
 
 // Adds the methods of bind_state.cpp to the class.
 void bind_state(nanobind::class_<Replay>& replay);
-// And of bind_timeline.cpp.
+// And of bind_look.cpp and bind_timeline.cpp.
+void bind_look(nanobind::class_<Replay>& replay);
 void bind_timeline(nanobind::class_<Replay>& replay);
 
 }  // namespace rmapreplay

@@ -80,7 +80,7 @@ void Machine::State::exit_mmap(AddressSpace* mm, ExitStep until, u64 below) {
     for (std::size_t i = 0; i < n; ++i) vma_free(mm->vmas.at(i));
     mm->vmas.clear();
     model.mm_exit(*mm);
-    if (timeline) timeline->mm_gone(*mm);
+    mm_gone(*mm);
     std::erase_if(dying, [&](const DyingMm& each) { return each.mm == mm; });
     mms.erase(std::find_if(mms.begin(), mms.end(), [&](auto& p) { return p.get() == mm; }));
 }

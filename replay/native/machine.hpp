@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "replay/native/look.hpp"
 #include "replay/native/recorder.hpp"
 #include "rmap_models/native/model.hpp"
 #include "traces/native/event.hpp"
@@ -15,6 +17,9 @@ namespace rmapreplay {
 
 class FolioTable;
 class TimelineTables;
+
+// The walk that was asked for is done (Machine::stop_at_walk()).
+struct WalkReached {};
 
 enum class ThpMode : u8 { never, madvise, always };
 
@@ -123,6 +128,19 @@ class Machine {
     const Mm* mm_of(i32 pid) const;  // of a living process, else null
     // All of them, by mm in order of creation, then by address.
     std::vector<AnonMapping> anon_mappings() const;
+
+    // ---- look.cpp: for whoever asks about one moment ----
+    // Before that walk: apply() or finish() throws WalkReached when it is done. The machine then
+    // stays as the walk has seen it, and takes no more events.
+    void stop_at_walk(u64 number);
+    const WalkStory* story() const;  // of that walk; null before it
+    void record_lives();  // before the first event
+    const std::vector<MmLife>& lives() const;  // of all there have been, by serial
+    std::optional<PageView> page(u32 mm, u64 addr) const;  // none: no such VMA
+    std::vector<FolioEntry> sharers(u32 mm, u64 addr) const;  // all that map the folio there
+    VmaPages pages(const Vma& vma) const;
+    std::string_view name_of(const Vma& vma) const;  // heap, stack, anon, file, shmem or special
+    u32 users(const Mm& mm) const;  // tasks; 0: it is dying, or fork is not done with it
 
   private:
     struct State;

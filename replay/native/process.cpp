@@ -60,7 +60,7 @@ void Machine::State::add_child(const Event& e, AddressSpace& parent, AddressSpac
             model.mm_fork_end(*mm, parent);
         }
         mm->pid = e.child;
-        if (timeline) timeline->mm_owned(*mm);
+        mm_owned(*mm);
     }
     ++mm->users;
     make_process(e.child) = Process{mm, 1};
@@ -109,7 +109,7 @@ AddressSpace* Machine::State::dup_mm(AddressSpace& parent) {
     child->thp_disabled = parent.thp_disabled;
     child->ksm_merge_any = parent.ksm_merge_any;
     child->vmas.reserve(parent.vmas.size());
-    if (timeline) timeline->mm_made(*child, MmOrigin::fork, &parent);
+    mm_made(*child, MmOrigin::fork, &parent);
     model.mm_fork_begin(*child, parent);
     return child;
 }
@@ -143,14 +143,14 @@ void Machine::State::do_exec(const Event& e) {
     if (!process || !process->exec_begun) begin_exec(e.pid);
     Process& execed = *find_process(e.pid);
     execed.exec_begun = false;
-    if (timeline) timeline->mm_execed(*execed.mm);
+    mm_execed(*execed.mm);
 }
 
 // A new mm with one VMA, at the top of the address space, that holds the arguments; only then does
 // the old mm lose a user (bprm_mm_init(), exec_mmap()).
 void Machine::State::begin_exec(i32 pid) {
     AddressSpace* mm = mm_alloc(pid);
-    if (timeline) timeline->mm_made(*mm, MmOrigin::exec);
+    mm_made(*mm, MmOrigin::exec);
     model.mm_init(*mm);
     Process* process = find_process(pid);
     if (process) {  // MMF_INIT_LEGACY_MASK: kept over execve()
@@ -211,7 +211,7 @@ void Machine::State::setup_arg_pages(AddressSpace& mm, u64 start, u64 end) {
 void Machine::State::do_mapping(const Event& e) {
     if (!find_process(e.pid)) {
         AddressSpace* fresh = mm_alloc(e.pid);
-        if (timeline) timeline->mm_made(*fresh, MmOrigin::first_seen);
+        mm_made(*fresh, MmOrigin::first_seen);
         model.mm_init(*fresh);
         fresh->users = 1;
         make_process(e.pid) = Process{fresh, 1};

@@ -37,6 +37,8 @@ struct VisitRecord {
     u64 end = 0;
     u64 index = 0;  // anonymous offset of its start, in pages: what the walk is ordered by
     u32 hits = 0;   // PTEs found in it
+    u32 levels = 0;  // of the walk so far, this visit included
+    std::array<u64, kMaxCounters> counters{};  // the model's, as they stood when it was offered
 };
 
 // A mapping that a finished walk was never offered.

@@ -11,15 +11,18 @@
 //   exit.cpp      the end of an address space     (kernel/exit.c, mm/mmap.c)
 //   walk.cpp      rmap walks and their policies
 //   validate.cpp  invariants, recounted
+//   look.cpp      what it shows of one moment
 //   machine.cpp   one event to the part it concerns
 #pragma once
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "replay/native/folios.hpp"
+#include "replay/native/look.hpp"
 #include "replay/native/machine.hpp"
 #include "replay/native/page_table.hpp"
 #include "replay/native/timeline.hpp"
@@ -308,7 +311,24 @@ struct Machine::State {
     void reclaim_step();
     void sample_walk();
     void walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& vma, WalkKind kind);
+    bool walk_found(const Mm& mm, u64 addr) const {
+        return std::find(walk_hits.begin(), walk_hits.end(), MappedAt{&mm, addr}) !=
+               walk_hits.end();
+    }
     void plan_walks();
+
+    // ---- look.cpp ----
+    template <typename F>
+    void for_each_entry_of(Pte pte, const AddressSpace& mm, u64 addr, F&& on_entry);
+    void report_misses(const WalkRecord& record, Pte pte, const AddressSpace& mm, u64 addr);
+    void tell_walk(const WalkRecord& record, const FolioView& folio, Pte pte,
+                   const AddressSpace& mm, u64 addr);
+    FolioView folio_at(const Vma& vma, u64 addr, Pte pte);
+    void mm_made(const AddressSpace& mm, MmOrigin how, const AddressSpace* parent = nullptr);
+    void mm_owned(const AddressSpace& mm);  // fork has given it to a process
+    void mm_execed(const AddressSpace& mm);  // at its exec row
+    void mm_gone(const AddressSpace& mm);
+    MmLife* life_of(const AddressSpace& mm);
 
     RmapModel& model;
     Costs& costs;
@@ -351,6 +371,12 @@ struct Machine::State {
     // The walk in progress, kept here to keep their memory.
     std::vector<MappedAt> walk_hits;
     std::vector<VisitRecord> walk_visits;
+
+    // What was asked to be told (look.hpp).
+    u64 told_walk = kNever;
+    std::optional<WalkStory> story;
+    bool lives_recorded = false;
+    std::vector<MmLife> lives;  // by serial
 
     // What is due when, in events.
     u64 next_due = 0;

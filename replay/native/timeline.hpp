@@ -12,15 +12,12 @@
 #include <vector>
 
 #include "replay/native/folios.hpp"
+#include "replay/native/look.hpp"
 #include "replay/native/recorder.hpp"
 #include "replay/native/spans.hpp"
 #include "traces/native/table.hpp"
 
 namespace rmapreplay {
-
-// How an address space came to be.
-enum class MmOrigin : u8 { fork, exec, first_seen };
-inline constexpr std::array<std::string_view, 3> kMmOriginNames = {"fork", "exec", "first_seen"};
 
 // What a VMA maps.
 enum class VmaKind : u8 { anon, file, shmem, special };

@@ -54,15 +54,12 @@ class PageWalk final : public Walk {
             ++record.useless_empty;
         if (visits)
             visits->push_back(VisitRecord{record.walk, record.visits - 1, vma.mm->serial,
-                                          vma.mm->pid, vma.start, vma.end, vma.anon_pgoff, hits});
+                                          vma.mm->pid, vma.start, vma.end, vma.anon_pgoff, hits,
+                                          record.levels, counters});
         record.stopped = kind_ != WalkKind::all &&
                          (found >= folio.mapcount ||
                           (kind_ == WalkKind::referenced && hits && (vma.flags & VM_LOCKED)));
         return !record.stopped;
-    }
-
-    bool was_found(const Mm& mm, u64 addr) const {
-        return std::find(hits_.begin(), hits_.end(), MappedAt{&mm, addr}) != hits_.end();
     }
 
     WalkRecord record;
@@ -184,7 +181,8 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     r.folio = folio_key(mm, addr);
     r.mapcount = walk.folio.mapcount;
     walk_visits.clear();
-    if (visits_recorded) walk.visits = &walk_visits;
+    const bool told = r.walk == told_walk;
+    if (visits_recorded || told) walk.visits = &walk_visits;
     model.rmap_walk(walk);
     r.counters = walk.counters;
     if (!r.stopped && walk.found < r.mapcount) r.misses = r.mapcount - walk.found;
@@ -194,25 +192,12 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     totals.misses += r.misses;
     recorder.walk(r);
     if (timeline) timeline->walk(r, walk.folio, pte, mm, addr);
-    for (const VisitRecord& v : walk_visits) recorder.visit(v);
-    if (!r.misses) return;
-    // Misses are rare, so what was never offered is looked for the hard way.
-    for (const auto& each : mms)
-        each->pages.for_each_leaf(
-            store, 0, kTaskSize, [&](PteLeaf& leaf, u64 base, unsigned, unsigned) {
-                const auto missed = [&](u64 at) {
-                    if (pte == kPrivate && (each.get() != &mm || at != addr)) return;
-                    if (!walk.was_found(*each, at))
-                        recorder.miss(MissRecord{r.walk, seq, each->serial, each->pid, at});
-                };
-                if (leaf.huge) {
-                    if (leaf.huge == pte) missed(base);
-                    return;
-                }
-                PageTable::for_each_page(store, leaf, 0, 512, [&](unsigned page, Pte entry) {
-                    if (entry == pte) missed(base + u64{page} * kPageSize);
-                });
-            });
+    if (visits_recorded)
+        for (const VisitRecord& v : walk_visits) recorder.visit(v);
+    if (r.misses) report_misses(r, pte, mm, addr);
+    if (!told) return;
+    tell_walk(r, walk.folio, pte, mm, addr);
+    throw WalkReached{};
 }
 
 // A recorded walk counts and changes nothing. What try_to_unmap() took away has rows of its own

@@ -306,19 +306,28 @@ Home AnonVmaModel::home(const Vma& vma) const { return anon_vma(vma).self; }
 // The oldest one possible: every relative's VMA has a link to it.
 Home AnonVmaModel::root_home(const Vma& vma) const { return anon_vma(vma).root; }
 
+ObjectView AnonVmaModel::view(u32 object) const {
+    const AnonVma& seen = anon_vmas_[object];
+    ObjectView view{"anon_vma", {{"root", seen.root, ObjectField::Is::object}}};
+    if (seen.parent != object)
+        view.fields.push_back({"parent", seen.parent, ObjectField::Is::object});
+    view.fields.push_back({"refcount", seen.refcount});
+    view.fields.push_back({"num_children", seen.num_children});
+    view.fields.push_back({"num_active_vmas", seen.num_active_vmas});
+    return view;
+}
+
 // rmap_walk_anon()
 void AnonVmaModel::rmap_walk(Walk& walk) {
     const u64 first = walk.folio.index, last = first + walk.folio.nr - 1;
     const auto& tree = anon_vmas_[walk.folio.home].tree;
-    u64 nodes = 0, avcs = 0;
+    u64& nodes = walk.counters[kTreeNodes];
+    ++walk.counters[kRootLockRead];
     for (const AnonVmaChain* avc = tree.first(first, last, nodes); avc;
          avc = tree.next(avc, first, last, nodes)) {
-        ++avcs;
-        if (!walk.visit(*avc->vma)) break;
+        ++walk.counters[kAvcs];
+        if (!walk.visit(*avc->vma)) return;
     }
-    walk.counters[kTreeNodes] += nodes;
-    walk.counters[kAvcs] += avcs;
-    walk.counters[kRootLockRead] += 1;
 }
 
 extern const ModelEntry anon_vma_entry;

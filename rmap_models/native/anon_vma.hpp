@@ -50,6 +50,7 @@ class AnonVmaModel final : public RmapModel {
     Home root_home(const Vma& vma) const override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    ObjectView view(u32 object) const override;
     void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 

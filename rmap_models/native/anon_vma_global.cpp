@@ -77,6 +77,7 @@ class AnonVmaGlobal final : public RmapModel {
     Home home(const Vma& vma) const override { return of(vma).self; }
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    ObjectView view(u32 object) const override;
     void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 
@@ -182,14 +183,18 @@ void AnonVmaGlobal::pre_update_vma(Vma&) {
 void AnonVmaGlobal::rmap_walk(Walk& walk) {
     ++walk.counters[kAnonVmaLockWalk];
     const u64 first = walk.folio.index, last = first + walk.folio.nr - 1;
-    u64 vmas = 0;
     for (u32 at = anon_vmas_[walk.folio.home].first; at; at = nodes_[at].next) {
-        ++vmas;
+        ++walk.counters[kVmas];
         const Vma& vma = *nodes_[at].vma;
         if (vma.anon_pgoff > last || vma.last_index() < first) continue;
-        if (!walk.visit(vma)) break;
+        if (!walk.visit(vma)) return;
     }
-    walk.counters[kVmas] += vmas;
+}
+
+ObjectView AnonVmaGlobal::view(u32 object) const {
+    u64 vmas = 0;
+    for (u32 at = anon_vmas_[object].first; at; at = nodes_[at].next) ++vmas;
+    return {"anon_vma", {{"vmas", vmas}}};
 }
 
 std::vector<u32> AnonVmaGlobal::anon_vma_chain(const Vma& vma) const {

@@ -121,6 +121,7 @@ class AnonVmaLazy final : public RmapModel {
     void folios_unhomed(Home home, u64 n) override;
     void rmap_walk(Walk& walk) override;
     std::vector<u32> anon_vma_chain(const Vma& vma) const override;
+    ObjectView view(u32 object) const override;
     void watch(RmapWatcher* watcher) override { watcher_ = watcher; }
     void validate(const Live& live) const override;
 
@@ -426,15 +427,13 @@ void AnonVmaLazy::rmap_walk(Walk& walk) {
     }
     const u64 first = walk.folio.index, last = first + walk.folio.nr - 1;
     const auto& tree = anon_vmas_[handle].tree;
-    u64 nodes = 0, avcs = 0;
+    u64& nodes = walk.counters[kTreeNodes];
+    ++walk.counters[kRootLockRead];
     for (const AnonVmaChain* avc = tree.first(first, last, nodes); avc;
          avc = tree.next(avc, first, last, nodes)) {
-        ++avcs;
-        if (!walk.visit(*avc->vma)) break;
+        ++walk.counters[kAvcs];
+        if (!walk.visit(*avc->vma)) return;
     }
-    walk.counters[kTreeNodes] += nodes;
-    walk.counters[kAvcs] += avcs;
-    walk.counters[kRootLockRead] += 1;
 }
 
 // One mm has the page, at the place that follows from the root VMA: there are the VMAs to visit.
@@ -451,6 +450,29 @@ void AnonVmaLazy::walk_lazy(Walk& walk, const AnonVmaTree& tree) {
 }
 
 // ---- verification ----
+
+ObjectView AnonVmaLazy::view(u32 object) const {
+    using Is = ObjectField::Is;
+    if (at_anon_vma(object)) {
+        const AnonVma& seen = anon_vmas_[object >> 1];
+        ObjectView view{"anon_vma", {{"root", home_of_anon_vma(seen.root), Is::object}}};
+        if (seen.parent != seen.self)
+            view.fields.push_back({"parent", home_of_anon_vma(seen.parent), Is::object});
+        view.fields.push_back({"refcount", seen.refcount});
+        view.fields.push_back({"num_children", seen.num_children});
+        view.fields.push_back({"num_active_vmas", seen.num_active_vmas});
+        return view;
+    }
+    const AnonVmaTree& tree = trees_[object >> 1];
+    ObjectView view{"tree of a root VMA", {{"vmas", tree.vmas}, {"folios", tree.folios}}};
+    if (tree.kind == TreeKind::vma) {
+        view.fields.push_back({"mm", tree.mm->serial, Is::mm});
+        return view;
+    }
+    view.kind = tree.kind == TreeKind::parent ? "tree of a child" : "tree of an anon_vma";
+    view.fields.push_back({"anon_vma", home_of_anon_vma(tree.anon_vma), Is::object});
+    return view;
+}
 
 std::vector<u32> AnonVmaLazy::anon_vma_chain(const Vma& vma) const {
     std::vector<u32> handles;

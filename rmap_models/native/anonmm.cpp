@@ -90,6 +90,7 @@ class AnonMmModel final : public RmapModel {
     void page_copied_for_move(const Mm&, u64) override { costs_.count(kPagesCopied); }
 
     void rmap_walk(Walk& walk) override;
+    ObjectView view(u32 object) const override;
     void validate(const Live& live) const override;
 
   private:
@@ -204,6 +205,15 @@ bool AnonMmModel::visit(Walk& walk, const AnonMm& anonmm) {
     for (std::size_t i = vmas.lower(first); i < vmas.size() && vmas.at(i)->start < end; ++i)
         if (vmas.at(i)->anon_vma && !walk.visit(*vmas.at(i))) return false;
     return true;
+}
+
+ObjectView AnonMmModel::view(u32 object) const {
+    const AnonMm& seen = anonmms_[object];
+    ObjectView view{"anonmm", {}};
+    if (seen.mm) view.fields.push_back({"mm", seen.mm->serial, ObjectField::Is::mm});
+    view.fields.push_back({"head", seen.head, ObjectField::Is::object});
+    view.fields.push_back({"count", seen.count});
+    return view;
 }
 
 // Every mm has its anonmm; the lists are rings around a head; an anonmm lives as long as its mm or

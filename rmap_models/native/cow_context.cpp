@@ -199,6 +199,15 @@ std::vector<Remap> CowModel::remaps(u32 object) const {
     return result;
 }
 
+ObjectView CowModel::view(u32 object) const {
+    const CowContext& seen = *contexts_[object];
+    ObjectView view{"cow_context", {}};
+    if (seen.mm) view.fields.push_back({"mm", seen.mm->serial, ObjectField::Is::mm});
+    if (seen.parent) view.fields.push_back({"parent", seen.parent->self, ObjectField::Is::object});
+    view.fields.push_back({"refcount", seen.refcount});
+    return view;
+}
+
 // ---- folios ----
 
 Home CowModel::home(const Vma& vma) const { return context_of(vma).self; }

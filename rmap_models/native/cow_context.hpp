@@ -94,6 +94,7 @@ class CowModel : public RmapModel {
     void rmap_walk(Walk& walk) final;
     void watch(RmapWatcher* watcher) final { watcher_ = watcher; }
     std::vector<Remap> remaps(u32 object) const final;
+    ObjectView view(u32 object) const final;
     void validate(const Live& live) const final;
 
     // What tests look at.

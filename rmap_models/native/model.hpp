@@ -196,6 +196,19 @@ struct Remap {
     auto operator<=>(const Remap&) const = default;
 };
 
+// An object of a model's, for people to look at: what kind it is, and its fields as the kernel calls
+// them. A field may name another object by its handle, or an mm by its serial number.
+struct ObjectField {
+    enum class Is : u8 { number, object, mm };
+    std::string_view name;
+    u64 value;
+    Is is = Is::number;
+};
+struct ObjectView {
+    std::string_view kind;  // empty: the model does not say
+    std::vector<ObjectField> fields;
+};
+
 class RmapModel {
   public:
     virtual ~RmapModel() = default;
@@ -259,6 +272,8 @@ class RmapModel {
     // none.
     virtual void watch(RmapWatcher*) {}
     virtual std::vector<Remap> remaps(u32 /*object*/) const { return {}; }
+    // Of an object that lives, by what home() or anon_vma_chain() calls it.
+    virtual ObjectView view(u32 /*object*/) const { return {}; }
     // Recounts every object of the model. Throws BrokenInvariant (invariant.hpp) that names the
     // first invariant found broken, and of what. Called between events, never by a replay that was
     // not asked to verify.

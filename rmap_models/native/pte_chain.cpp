@@ -88,6 +88,7 @@ class PteChainModel final : public RmapModel {
     void page_add_rmap(Home& page, const Mm& mm, u64 addr) override;
     void page_remove_rmap(Home& page, const Mm& mm, u64 addr) override;
     void rmap_walk(Walk& walk) override;
+    ObjectView view(u32 object) const override;
     void validate(const Live& live) const override;
 
   private:
@@ -193,6 +194,17 @@ bool PteChainModel::visit(Walk& walk, const PtePointer& pte) {
         visited_.push_back(vma);
     }
     return walk.visit(*vma);
+}
+
+// What a page's word leads to.
+ObjectView PteChainModel::view(u32 object) const {
+    if (is_direct(object)) return {"PTE", {}};
+    u64 chains = 0, ptes = 0;
+    for (u32 at = object >> 1; at; at = chains_[at].next) {
+        ++chains;
+        ptes += NRPTE - chains_[at].idx;
+    }
+    return {"list", {{"pte_chains", chains}, {"ptes", ptes}}};
 }
 
 // Every folio's list holds places that a faulted VMA of a living mm covers, none twice, in
