@@ -112,7 +112,7 @@ nb::object Replay::vma_details() const {
     return wrap_table(std::move(table));
 }
 
-nb::dict Replay::object(u32 handle) const {
+nb::dict Replay::object_view(u32 handle) const {
     const ObjectView view = model_->view(handle);
     nb::list fields;
     for (const ObjectField& field : view.fields) {
@@ -149,7 +149,7 @@ nb::list Replay::objects_seen() const {
         for (const ObjectField& field : model_->view(handle).fields)
             if (field.is == ObjectField::Is::object) add(static_cast<u32>(field.value));
     }
-    for (const u32 handle : found) result.append(object(handle));
+    for (const u32 handle : found) result.append(object_view(handle));
     return result;
 }
 
@@ -178,7 +178,7 @@ void bind_look(nb::class_<Replay>& replay) {
         .def("vma_details", &Replay::vma_details,
              "A row per row of vmas(): vma (serial), anon, shared, swap (pages), home (where its "
              "pages are homed, if faulted), kind (heap, stack, anon, file, shmem, special).")
-        .def("object", &Replay::object, "handle"_a,
+        .def("object_view", &Replay::object_view, "handle"_a,
              "An object of the model: object, kind, fields (name, value, is: number, object or "
              "mm), remaps.")
         .def("objects", &Replay::objects_seen,

@@ -67,7 +67,7 @@ class Replay {
     nanobind::object page(u32 mm, u64 addr) const;
     nanobind::list sharers(u32 mm, u64 addr) const;
     nanobind::object vma_details() const;
-    nanobind::dict object(u32 handle) const;
+    nanobind::dict object_view(u32 handle) const;
     nanobind::list objects_seen() const;
 
     // ---- bind_timeline.cpp ----
