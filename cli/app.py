@@ -16,6 +16,7 @@ from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
 from rmapreplay.cli.check_model import check_model
 from rmapreplay.cli.errors import print_error
+from rmapreplay.cli.explain import explain
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.include_dir import include_dir
 from rmapreplay.cli.info import info
@@ -36,6 +37,7 @@ app.command("run", cls=RunCommand)(run)
 app.command("check")(check)
 app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
+app.command("explain")(explain)
 app.command("import")(import_)
 app.command("include-dir")(include_dir)
 app.command("batch")(batch)

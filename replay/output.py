@@ -223,7 +223,7 @@ class TimelineSink(WholeDirectory):
             *(mms[name].to_pylist() for name in ("mm", "parent", "execed")), strict=True
         ):
             path = paths.get(execed) if execed is not None else None
-            comms[mm] = _comm(path) if path is not None else comms.get(parent)
+            comms[mm] = comm_of(path) if path is not None else comms.get(parent)
         column = pa.array([comms[mm] for mm in mms["mm"].to_pylist()], pa.string())
         mms = mms.add_column(mms.schema.get_field_index("pid") + 1, "comm", column)
         for batch in mms.to_batches() or [pa.RecordBatch.from_pylist([], mms.schema)]:
@@ -236,7 +236,7 @@ class TimelineSink(WholeDirectory):
         self._write_json(timeline.METADATA, {**self._metadata, "tables": self._rows})
 
 
-def _comm(path: str) -> str:
+def comm_of(path: str) -> str:
     """begin_new_exec(): the last part of the path, as far as it goes into TASK_COMM_LEN."""
     return path.rpartition("/")[2].encode()[:15].decode(errors="ignore")
 

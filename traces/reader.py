@@ -107,6 +107,18 @@ class Trace:
                     yield row + at, names["path"][at].as_py()
             row += batch.num_rows
 
+    def file_paths(self, batch_size: int = BATCH_ROWS) -> dict[int, str]:
+        """The path of each file that a row names, by its number in the trace; reads two columns."""
+        found: dict[int, str] = {}
+        for batch in self._raw(batch_size, ("file", "path")):
+            names = dict(zip(batch.schema.names, batch.columns, strict=True))
+            if "file" not in names or "path" not in names:
+                continue
+            both = pc.and_(pc.is_valid(names["file"]), pc.is_valid(names["path"]))
+            for at in pc.indices_nonzero(both).to_pylist():
+                found.setdefault(names["file"][at].as_py(), names["path"][at].as_py())
+        return found
+
     # ---- checks ----
 
     def _error(self, reason: str, **place: Any) -> TraceFormatError:
