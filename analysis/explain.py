@@ -229,7 +229,7 @@ def _story(
     trace: Trace, spec: ModelSpec, number: int, walks: str, progress: Progress | None
 ) -> Story:
     moment = Moment(trace, spec, walk=number, walks=walks, progress=progress)
-    told = moment.native.story()
+    told = moment.story
     walk, folio, entries = told["walk"], told["folio"], told["entries"]
     visits = _visits(moment, told)
     found = sum(visit.hits for visit in visits)
@@ -271,10 +271,7 @@ def _visits(moment: Moment, told: Mapping[str, Any]) -> list[Visit]:
     useless = [each for each in offered if each[4] != "hit"]
     touches = last_touches(
         moment.trace,
-        [
-            Wanted(row["pid"], addr, moment.mms[vma.mm].born)
-            for row, vma, addr, _, _, _ in useless
-        ],
+        [Wanted(row["pid"], addr, moment.mms[vma.mm].born) for row, vma, addr, _, _, _ in useless],
         moment.seq,
     )
     touched = {each[0]["visit"]: touch for each, touch in zip(useless, touches, strict=True)}
@@ -311,9 +308,7 @@ def _pages(vma: Vma) -> int:
     return (vma.end - vma.start) // PAGE
 
 
-def _seen(
-    moment: Moment, vma: Vma, addr: int, pages: int, hits: int
-) -> tuple[str, dict[str, Any]]:
+def _seen(moment: Moment, vma: Vma, addr: int, pages: int, hits: int) -> tuple[str, dict[str, Any]]:
     """What a visit came to, and what it saw."""
     first = moment.page(vma.mm, addr) or _NOTHING
     if hits:

@@ -31,7 +31,9 @@ def difference(one: Story, two: Story) -> str:
             f"({len(two.visits)} against {len(one.visits)})"
         )
     elif only_one or only_two:
-        text = f"{two.model} visits as many VMAs as {one.model} ({len(two.visits)}), but not the same"
+        text = (
+            f"{two.model} visits as many VMAs as {one.model} ({len(two.visits)}), but not the same"
+        )
     elif list(a) != list(b):
         text = f"{two.model} visits the VMAs that {one.model} visits, in another order"
     else:

@@ -33,7 +33,7 @@ class _Edge:
 def dot(explanation: Explanation) -> str:
     """A directed graph with a cluster per model: a box per process, coloured by what became of it,
     solid lines for forks, dashed ones for visits in their order."""
-    lines = ["digraph walk {", "  rankdir=TB;", '  node [shape=box, style=filled, fontsize=10];']
+    lines = ["digraph walk {", "  rankdir=TB;", "  node [shape=box, style=filled, fontsize=10];"]
     lines.append(f"  label={_quoted(_title(explanation))};")
     for number, story in enumerate(explanation.stories):
         lines.append(f"  subgraph cluster_{number} {{")

@@ -44,8 +44,8 @@ def tree(explanation: Explanation, *, everything: bool) -> Branch:
 def _headline(explanation: Explanation) -> str:
     walk = explanation.stories[0].walk
     return (
-        f"walk {explanation.number} ({walk['kind']}) of {explanation.trace or 'a trace in memory'}, "
-        f"--walks {explanation.walks}"
+        f"walk {explanation.number} ({walk['kind']}) of "
+        f"{explanation.trace or 'a trace in memory'}, --walks {explanation.walks}"
     )
 
 
@@ -54,8 +54,9 @@ def _add_story(root: Branch, story: Story, seq: int, everything: bool) -> None:
     misses = f", {count(walk['misses'], 'miss')}" if walk["misses"] else ""
     elsewhere = f" (at row {walk['seq']:,})" if walk["seq"] != seq else ""
     top = root.add(
-        f"{story.model}, rules of Linux {story.kernel}{elsewhere}: {count(walk['visits'], 'visit')}, "
-        f"{walk['hits']:,} hit, {story.useless:,} useless{misses}",
+        f"{story.model}, rules of Linux {story.kernel}{elsewhere}: "
+        f"{count(walk['visits'], 'visit')}, {walk['hits']:,} hit, {story.useless:,} useless"
+        f"{misses}",
         "bold",
     )
     _add_folio(top, story)
@@ -114,9 +115,7 @@ def _add_processes(
         above.add(f"and {len(left):,} more: {maps:,} map it, {vain:,} visited in vain", _FAINT)
 
 
-def _family(
-    process: Process, by_parent: Mapping[int | None, Sequence[Process]]
-) -> list[Process]:
+def _family(process: Process, by_parent: Mapping[int | None, Sequence[Process]]) -> list[Process]:
     found = [process]
     for each in found:
         found += by_parent.get(each.mm.mm, ())
@@ -124,7 +123,7 @@ def _family(
 
 
 def _process(process: Process, misses: bool) -> tuple[str, str]:
-    words = [f"{process.mm.name}, mm {process.mm.mm}, {born(process.mm)}, {_state(process.mm)}"]
+    words = [f"{process.mm.name}, mm {process.mm.mm}, {born(process.mm)}, {state(process.mm)}"]
     style = _FAINT
     if process.addresses:
         style = _HIT
@@ -147,7 +146,8 @@ def born(mm: Mm) -> str:
     return f"{'forked' if mm.how == 'fork' else 'exec'} at row {mm.born:,}"
 
 
-def _state(mm: Mm) -> str:
+def state(mm: Mm) -> str:
+    """Whether it lives: `alive`, `gone at row 12`."""
     return f"gone at row {mm.gone:,}" if mm.gone is not None else mm.state
 
 

@@ -19,8 +19,9 @@ _PAGE: Final = 4096
 
 # Those that can change what is mapped at a page, beside faults that write. brk is not among them:
 # it does not say from where the break came.
-_TOUCHING: Final = ("munmap", "mmap", "mapping", "mremap", "populate", "swap_out", "swap_in") + (
-    "discard",
+_TOUCHING: Final = (
+    *("munmap", "mmap", "mapping", "mremap", "populate"),
+    *("swap_out", "swap_in", "discard"),
 )
 _ADVICE: Final = {
     4: "MADV_DONTNEED",

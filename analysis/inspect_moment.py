@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
@@ -181,13 +181,19 @@ class Moment:
             run.finish()
         if walk is not None and not self.native.stopped:
             raise RmapReplayError(_no_walk(spec.label, walk, walks, self.native.summary()["walks"]))
-        self.seq = row if row is not None else int(self.native.story()["walk"]["seq"])
+        self.seq = row if row is not None else int(self.story["walk"]["seq"])
+
+    @cached_property
+    def story(self) -> dict[str, Any]:
+        """The walk in full: walk, folio, visits, entries (docs/explain.md)."""
+        return cast("dict[str, Any]", self.native.story())
 
     @cached_property
     def mms(self) -> dict[int, Mm]:
         """Every address space there has been, by serial."""
         users: Mapping[int, int] = self.native.users()
-        pids = dict(zip(self._vma_rows["mm"].to_pylist(), self._vma_rows["pid"].to_pylist()))
+        mms, pids_now = (self._vma_rows[name].to_pylist() for name in ("mm", "pid"))
+        pids = dict(zip(mms, pids_now, strict=True))
         paths = dict(self.trace.exec_paths())
         found: dict[int, Mm] = {}
         for life in self.native.lives():
@@ -251,13 +257,12 @@ class Moment:
     def page(self, mm: int, addr: int) -> dict[str, Any] | None:
         """What a page holds: `what` (nothing, zero_page, guard, swap, folio), `by_pmd`, and of a
         folio `index`, `pages`, `mapcount`, `exclusive`, `home`. None where there is no VMA."""
-        found: dict[str, Any] | None = self.native.page(mm, addr)
-        return found
+        return cast("dict[str, Any] | None", self.native.page(mm, addr))
 
     def object(self, handle: int) -> dict[str, Any]:
         """An object of the model: `object` (its handle), `kind` ("" if the model does not say),
         `fields` (a list of `name`, `value` and `is`: number, object or mm), `remaps`."""
-        found: dict[str, Any] = self.native.object(handle)
+        found: dict[str, Any] = self.native.object_view(handle)
         return found
 
 

@@ -46,4 +46,8 @@ class Branch:
 
 def count(n: int, what: str) -> str:
     """`1 VMA`, `1,234 VMAs`."""
-    return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("ss") else "s")
+    if n == 1:
+        return f"1 {what}"
+    if what.endswith("y"):
+        return f"{n:,} {what[:-1]}ies"
+    return f"{n:,} {what}" + ("es" if what.endswith("ss") else "s")

@@ -20,6 +20,7 @@ from rmapreplay.cli.explain import explain
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.include_dir import include_dir
 from rmapreplay.cli.info import info
+from rmapreplay.cli.inspect import inspect
 from rmapreplay.cli.models import models
 from rmapreplay.cli.new_model import new_model
 from rmapreplay.cli.run import RunCommand, run
@@ -42,6 +43,7 @@ app.command("import")(import_)
 app.command("include-dir")(include_dir)
 app.command("batch")(batch)
 app.command("info")(info)
+app.command("inspect")(inspect)
 app.command("models")(models)
 app.command("timeline")(timeline)
 app.command("new-model")(new_model)

@@ -17,6 +17,8 @@ from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
     from rmapreplay.analysis.estimates import CostModel, estimate, read_cost_model
+    from rmapreplay.analysis.explain import Explanation, explain
+    from rmapreplay.analysis.inspect import Inspection, inspect
     from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
@@ -52,6 +54,8 @@ _HOMES = {
     "Check": "rmapreplay.replay.check",
     "CostModel": "rmapreplay.analysis.estimates",
     "Counter": "rmapreplay.rmap_models.base",
+    "Explanation": "rmapreplay.analysis.explain",
+    "Inspection": "rmapreplay.analysis.inspect",
     "InvariantError": "rmapreplay.traces.errors",
     "Live": "rmapreplay.rmap_models.base",
     "LockClass": "rmapreplay.rmap_models.base",
@@ -68,8 +72,10 @@ _HOMES = {
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
+    "explain": "rmapreplay.analysis.explain",
     "estimate": "rmapreplay.analysis.estimates",
     "include_dir": "rmapreplay.rmap_models",
+    "inspect": "rmapreplay.analysis.inspect",
     "models": "rmapreplay.rmap_models",
     "read_batch": "rmapreplay.batch.dataset",
     "read_cost_model": "rmapreplay.analysis.estimates",
@@ -86,6 +92,8 @@ __all__ = [
     "Check",
     "CostModel",
     "Counter",
+    "Explanation",
+    "Inspection",
     "InvariantError",
     "Live",
     "LockClass",
@@ -106,7 +114,9 @@ __all__ = [
     "capture",
     "check",
     "estimate",
+    "explain",
     "include_dir",
+    "inspect",
     "models",
     "read_batch",
     "read_cost_model",
