@@ -55,6 +55,9 @@ class Reply:
 def connect(address: str) -> Iterator[Client]:
     """A client of the scheduler at `tcp://host:port`, or of one with N workers of its own, each a
     process of this machine, for `local:N`. Raises RmapReplayError if it cannot be had."""
+    local = re.fullmatch(r"local:([1-9]\d*)", address)
+    if not local and "://" not in address:
+        raise RmapReplayError(f"cluster {address}: neither tcp://HOST:PORT nor local:N")
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -63,9 +66,6 @@ def connect(address: str) -> Iterator[Client]:
         ) from error
     # A worker that is lost is no news: its tasks are done by others.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    local = re.fullmatch(r"local:([1-9]\d*)", address)
-    if not local and "://" not in address:
-        raise RmapReplayError(f"cluster {address}: neither tcp://HOST:PORT nor local:N")
     if local:
         with (
             LocalCluster(
@@ -134,6 +134,8 @@ def run_on(
 
 def replay_parcel(parcel: Parcel) -> Reply:
     """Do a task, on a worker."""
+    from distributed import get_worker
+
     with tempfile.TemporaryDirectory(prefix="rmapreplay-batch-") as scratch:
         task = parcel.task
         place = model_file = None
@@ -150,7 +152,8 @@ def replay_parcel(parcel: Parcel) -> Reply:
             task, directory, place=str(place) if place else None, model_file=model_file
         )
         files = {table: file.read_bytes() for table, file in finished.files.items()}
-    return Reply(finished.outcome, files, finished.timing)
+    timing = {**finished.timing, "worker": get_worker().address}
+    return Reply(finished.outcome, files, timing)
 
 
 def _pack(task: Task) -> Parcel | Finished:

@@ -52,19 +52,21 @@ def find_traces(corpus: Sequence[str | Path], *, apart_from: Path) -> list[Sourc
     for given in corpus:
         path = local_path(given)
         sources = _in_path(path, apart_from) if path is not None else _at_url(str(given))
-        number = 0
+        anything = False
         for source in sources:
+            anything = True
             if source.place.endswith(_TRUTH_SUFFIX):
                 continue
-            number += 1
             other = found.setdefault(source.name, source)
             if other.place != source.place:
                 raise RmapReplayError(
                     f"two traces would be called '{source.name}': {other.place} and "
                     f"{source.place}; give a directory above both"
                 )
-        if not number:
+        if not anything:
             raise RmapReplayError(f"{given}: no traces there")
+    if not found:
+        raise RmapReplayError(f"{', '.join(map(str, corpus))}: no traces there")
     return [found[name] for name in sorted(found)]
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 from functools import cache
@@ -19,6 +18,8 @@ _PARTS = ("traces", "replay", "rmap_models", "batch")
 def program() -> dict[str, str]:
     """Name, version, and `build`: the SHA-256 of the installed files that a result depends on. With
     the version of pyarrow, which writes the files, that settles every byte of a result."""
+    import pyarrow as pa
+
     import rmapreplay
 
     home = Path(rmapreplay.__file__).parent
@@ -33,7 +34,7 @@ def program() -> dict[str, str]:
         "name": "rmapreplay",
         "version": rmapreplay.__version__,
         "build": build.hexdigest(),
-        "pyarrow": importlib.metadata.version("pyarrow"),
+        "pyarrow": pa.__version__,
     }
 
 

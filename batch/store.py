@@ -63,13 +63,16 @@ class Store:
             self._remove([_PARTIAL, *(ours if self._force else ())])
             for needed in (_RECORDS, _PARTIAL):
                 (self.directory / needed).mkdir(exist_ok=True)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise RmapReplayError(f"{self.directory}: another batch is writing there") from error
-        except FileExistsError as error:
-            raise RmapReplayError(f"{self.directory}: is not a directory") from error
-        except OSError as error:
-            raise cannot_write(self.directory, error) from error
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, BlockingIOError):
+                reason = f"{self.directory}: another batch is writing there"
+                raise RmapReplayError(reason) from error
+            if isinstance(error, FileExistsError):
+                raise RmapReplayError(f"{self.directory}: is not a directory") from error
+            if isinstance(error, OSError):
+                raise cannot_write(self.directory, error) from error
+            raise
         return self
 
     def __exit__(
@@ -79,7 +82,7 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.directory / _PARTIAL, ignore_errors=True)
-        os.close(self._lock)
+        self._unlock()
 
     def reuse(self, tasks: Sequence[Task], asked: Iterable[tuple[str, str]]) -> dict[Any, Record]:
         """The records of those tasks that are finished, by key.
@@ -160,6 +163,11 @@ class Store:
         part.replace(self.directory / SUMMARY)
         self._write_json(MANIFEST, manifest)
         return manifest
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _records(self) -> Iterator[tuple[Path, Record]]:
         for path in sorted((self.directory / _RECORDS).glob("*/*.json")):

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
 import resource
 import signal
 import sys
@@ -189,6 +190,7 @@ def main() -> None:
         result = {"failure": _failure(error, job)}
     own, below = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     result["timing"] = {
+        "host": platform.node(),
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in (own, below)), 3),
         "peak_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024,

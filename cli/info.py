@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,9 @@ class Format(StrEnum):
 
 
 def info(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace.")],
+    trace: Annotated[
+        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+    ],
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
     """Print what a trace holds: operations, processes, forks, losses, and what was dropped."""

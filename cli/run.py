@@ -43,7 +43,10 @@ def _complete_verify(args: Sequence[str]) -> list[str]:
 
 def run(
     trace: Annotated[
-        Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or a scenario (.scn).")
+        str,
+        typer.Argument(
+            metavar="TRACE", help="Parquet file of a trace, a scenario (.scn), or a URL of either."
+        ),
     ],
     model: Annotated[
         list[str],

@@ -14,7 +14,9 @@ from rmapreplay.replay import DEFAULT_WALKS
 
 
 def timeline(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Parquet file of a trace.")],
+    trace: Annotated[
+        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+    ],
     model: Annotated[
         str,
         typer.Option(

@@ -47,7 +47,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
             last = batch["time"][-1].as_py()
     size = trace.path.stat().st_size if trace.path else None
     return {
-        "path": str(trace.path) if trace.path else None,
+        "path": str(place) if (place := trace.path or trace.url) else None,
         "bytes": size,
         "rows": trace.rows,
         "bytes_per_event": round(size / trace.rows, 3) if size and trace.rows else None,

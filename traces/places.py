@@ -51,6 +51,11 @@ def file_system(url: str) -> Iterator[tuple[Any, str]]:
     except RmapReplayError:
         raise
     except FileNotFoundError as error:
+        # Of http this means as well that there is no server.
+        cause = error.__cause__
+        if isinstance(cause, OSError) or getattr(cause, "status", 404) != 404:
+            assert cause is not None
+            raise RmapReplayError(f"{url}: cannot be read: {_one_line(cause)}") from error
         raise RmapReplayError(f"{url}: no such file") from error
     except ImportError as error:
         if url.startswith("http"):
@@ -59,8 +64,7 @@ def file_system(url: str) -> Iterator[tuple[Any, str]]:
             reason = f"cannot be read here: {error}"
         raise RmapReplayError(f"{url}: {reason}") from error
     except Exception as error:  # each file system has errors of its own, without a common base
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise RmapReplayError(f"{url}: cannot be read: {reason}") from error
+        raise RmapReplayError(f"{url}: cannot be read: {_one_line(error)}") from error
 
 
 def fetch(url: str, file: Writable) -> None:
@@ -70,3 +74,7 @@ def fetch(url: str, file: Writable) -> None:
     """
     with file_system(url) as (system, path), system.open(path, "rb") as remote:
         shutil.copyfileobj(remote, file, 1 << 20)
+
+
+def _one_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__
