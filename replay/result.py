@@ -49,9 +49,10 @@ class Result:
 
     @property
     def walks(self) -> pl.DataFrame:
-        """One row per walk and model: walk, seq (row of the trace), kind, folio, order, mapcount
-        (PTEs), visits, hits, useless (VMAs), misses (PTEs), levels, the sums steps, lookups, locks
-        and refcounts (docs/metrics.md), and the model's counters."""
+        """One row per walk and model: walk, seq (row of the trace), kind, folio; of the mapping it
+        began from pid, mapping (heap, stack, anon or file) and fork_depth; order, mapcount (PTEs),
+        visits, hits, useless (VMAs), misses (PTEs), levels, the sums steps, lookups, locks and
+        refcounts (docs/metrics.md), and the model's counters."""
         return self._frame("walks")
 
     @property

@@ -106,6 +106,9 @@ AddressSpace* Machine::State::dup_mm(AddressSpace& parent) {
     AddressSpace* child = mm_alloc(0);
     child->brk = parent.brk;
     child->brk_start = parent.brk_start;
+    child->heap_start = parent.heap_start;
+    child->heap_end = parent.heap_end;
+    child->fork_depth = static_cast<u16>(std::min(parent.fork_depth + 1, 0xffff));
     child->thp_disabled = parent.thp_disabled;
     child->ksm_merge_any = parent.ksm_merge_any;
     child->vmas.reserve(parent.vmas.size());
@@ -253,6 +256,9 @@ void Machine::State::do_mapping(const Event& e) {
             r.file = kSpecialFiles + ++shared_files;
             break;
         case Special::heap:
+            mm.heap_start = r.start;
+            mm.heap_end = r.end;
+            [[fallthrough]];
         case Special::none: r.just_expand = anonymous; break;  // bss: do_brk_flags()
     }
     mmap_region(mm, r);

@@ -4,10 +4,16 @@
 #pragma once
 
 #include <array>
+#include <string_view>
 
 #include "rmap_models/native/model.hpp"
 
 namespace rmapreplay {
+
+// What kind of VMA a folio was found in, as /proc/PID/maps tells them apart.
+enum class MappingKind : u8 { anon, heap, stack, file };
+inline constexpr std::array<std::string_view, 4> kMappingKindNames = {"anon", "heap", "stack",
+                                                                      "file"};
 
 // One rmap walk under one model.
 struct WalkRecord {
@@ -15,6 +21,9 @@ struct WalkRecord {
     u64 seq = 0;    // row of the trace after which (or at which) it happened
     WalkKind kind = WalkKind::referenced;
     u64 folio = 0;  // mm serial << 36 | virtual page, of the mapping the walk found the folio by
+    i32 pid = 0;  // of that mm
+    MappingKind mapping = MappingKind::anon;  // that of the VMA there
+    u16 fork_depth = 0;  // of that mm: forks since its exec, or since it was first seen
     u8 order = 0;
     u32 mapcount = 0;  // PTEs that map it
     u32 visits = 0;    // VMAs offered

@@ -100,6 +100,9 @@ ResultTables::Walks::Walks(const ModelInfo& info, std::string_view label)
       model(add_model(table, label)),
       kind(table.add_enum("kind", kWalkKindNames)),
       folio(table.add_column<u64>("folio")),
+      pid(table.add_column<i32>("pid")),
+      mapping(table.add_enum("mapping", kMappingKindNames)),
+      fork_depth(table.add_column<u16>("fork_depth")),
       order(table.add_column<u8>("order")),
       mapcount(table.add_column<u32>("mapcount")),
       visits(table.add_column<u32>("visits")),
@@ -214,6 +217,9 @@ void ResultTables::walk(const WalkRecord& record) {
     walks_.model.append_code(0);
     walks_.kind.append_code(static_cast<u8>(record.kind));
     walks_.folio.append(record.folio);
+    walks_.pid.append(record.pid);
+    walks_.mapping.append_code(static_cast<u8>(record.mapping));
+    walks_.fork_depth.append(record.fork_depth);
     walks_.order.append(record.order);
     walks_.mapcount.append(record.mapcount);
     walks_.visits.append(record.visits);

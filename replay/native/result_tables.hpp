@@ -90,6 +90,9 @@ class ResultTables final : public Recorder {
         DictColumn<u8>& model;
         DictColumn<u8>& kind;
         TypedColumn<u64>& folio;
+        TypedColumn<i32>& pid;
+        DictColumn<u8>& mapping;
+        TypedColumn<u16>& fork_depth;
         TypedColumn<u8>& order;
         TypedColumn<u32>&mapcount, &visits, &hits, &useless, &useless_empty, &useless_other,
             &misses, &levels;

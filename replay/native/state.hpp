@@ -52,8 +52,10 @@ struct AddressSpace : Mm {
     PageTable pages;
     u64 brk = 0;        // as brk() last returned it; 0: not known yet
     u64 brk_start = 0;  // where the heap begins
+    u64 heap_start = 0, heap_end = 0;  // from there to the break; or as a snapshot has it
     u64 def_flags = 0;  // mlockall(MCL_FUTURE)
     u64 anon_ptes = 0;  // entries that map anonymous folios
+    u16 fork_depth = 0;  // forks since exec, or since it was first seen
     u32 users = 0;      // tasks; none: fork is not done with it, or it is dying
     ExitStep exited = ExitStep::none;  // the last step done
     u64 swapped_in = 0;                // what the last swap_in row mapped, until it is faulted

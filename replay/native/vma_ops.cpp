@@ -438,7 +438,8 @@ void Machine::State::do_mmap(AddressSpace& mm, const Event& e) {
 void Machine::State::do_brk(AddressSpace& mm, const Event& e) {
     const u64 to = e.addr;
     if (!mm.brk) {
-        mm.brk = mm.brk_start = to;
+        mm.brk = mm.brk_start = mm.heap_end = to;
+        if (!mm.heap_start) mm.heap_start = to;
         return;
     }
     const u64 from = page_up(mm.brk), until = page_up(to);
@@ -464,7 +465,7 @@ void Machine::State::do_brk(AddressSpace& mm, const Event& e) {
         else
             munmap(mm, until, from);
     }
-    mm.brk = to;
+    mm.brk = mm.heap_end = to;
 }
 
 // expand_downwards(): the stack grows to hold addr, within its limit and clear of what lies below.

@@ -16,6 +16,14 @@ u64 folio_key(const AddressSpace& mm, u64 addr) {
     return u64{mm.serial} << 36 | addr >> kPageShift;
 }
 
+// vma_is_initial_heap(), and what the kernel's own stacks alone have.
+MappingKind mapping_kind(const AddressSpace& mm, const Vma& vma) {
+    if (vma.file) return MappingKind::file;
+    if (vma.flags & VM_GROWSDOWN) return MappingKind::stack;
+    const bool heap = vma.start < mm.heap_end && vma.end > mm.heap_start;
+    return heap ? MappingKind::heap : MappingKind::anon;
+}
+
 // splitmix64: the same numbers on every host.
 u64 next_random(u64& state) {
     state += 0x9e3779b97f4a7c15u;
@@ -179,6 +187,9 @@ void Machine::State::walk_page(AddressSpace& mm, u64 addr, Pte pte, const Vma& v
     r.seq = seq;
     r.kind = kind;
     r.folio = folio_key(mm, addr);
+    r.pid = mm.pid;
+    r.mapping = mapping_kind(mm, vma);
+    r.fork_depth = mm.fork_depth;
     r.mapcount = walk.folio.mapcount;
     walk_visits.clear();
     const bool told = r.walk == told_walk;

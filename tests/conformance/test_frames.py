@@ -54,7 +54,8 @@ def assert_equal(trace: Path, model: str, walks: str) -> int:
     null = NOT_DERIVED[model.partition(":")[0]]
     for name in null:
         assert frames.walks[name].null_count() == frames.walks.height
-    for table, without in (("walks", null), ("visits", {"pid"}), ("misses", {"pid"})):
+    of_mm = {"pid", "mapping", "fork_depth"}
+    for table, without in (("walks", null | of_mm), ("visits", {"pid"}), ("misses", {"pid"})):
         expected = getattr(native, table).drop(without)
         found = getattr(frames, table)
         assert found.columns == getattr(native, table).columns

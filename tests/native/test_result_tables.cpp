@@ -60,6 +60,9 @@ TEST_CASE("a walk becomes a row, and a value of every metric") {
     record.walk = 3;
     record.seq = 9;
     record.kind = WalkKind::migrate;
+    record.pid = 41;
+    record.mapping = MappingKind::stack;
+    record.fork_depth = 2;
     record.visits = 5;
     record.hits = 2;
     record.useless_empty = 1;
@@ -78,6 +81,10 @@ TEST_CASE("a walk becomes a row, and a value of every metric") {
     CHECK(value<u64>(walks, "steps", 0) == u64{77});
     CHECK(value<bool>(walks, "stopped", 0));
     CHECK(column_of(walks, "model").strings()[0] == "m:a=1");
+    CHECK(value<i32>(walks, "pid", 0) == i32{41});
+    CHECK(value<u16>(walks, "fork_depth", 0) == u16{2});
+    const Column& mapping = column_of(walks, "mapping");
+    CHECK(mapping.strings()[static_cast<const u8*>(mapping.values())[0]] == "stack");
     const Column& kind = column_of(walks, "kind");
     CHECK(kind.strings()[static_cast<const u8*>(kind.values())[0]] == "migrate");
     // The model's one counter of steps is called as their sum is: one column, one metric.

@@ -17,6 +17,7 @@ namespace {
 // change nothing.
 constexpr u64 kRows = 1 + 1 + 10 + 1 + 3;
 constexpr u64 kFolios = 1 + 10 + 3;  // the stack, which the child shares; ten pages; three copies
+constexpr u64 kTaskTop = (u64{1} << 47) - 2 * kPageSize;  // the page of the arguments
 
 void ten_pages_and_a_child(Replay& r) {
     r.exec(1);
@@ -127,4 +128,53 @@ TEST_CASE("memory is sampled through the trace and at its end") {
     CHECK(last.ptes == 1u + 1 + 10 + 10);
     CHECK(last.mms == 2u);
     CHECK(last.live[kVmAreaStruct] == 4u);
+}
+
+TEST_CASE("a walk says whose mapping it began from, of what kind, and how many forks down") {
+    Replay r = with("none", 0);
+    constexpr u64 heap = 0x555500000000, library = X + 64 * kPageSize;
+    r.exec(1);
+    r.brk(1, heap);
+    r.brk(1, heap + 4 * kPageSize);
+    r.mmap(1, X, 4);
+    r.mmap(1, library, 4, scenario::kProtRw, 0x2, 7);
+    const std::vector<std::pair<u64, MappingKind>> places = {{heap, MappingKind::heap},
+                                                             {X, MappingKind::anon},
+                                                             {library, MappingKind::file},
+                                                             {kTaskTop, MappingKind::stack}};
+    for (const auto& [addr, kind] : places) r.write(1, addr);
+    r.fork(1, 2);
+    r.fork(2, 3);
+    for (const i32 pid : {1, 2, 3})
+        for (const auto& [addr, kind] : places) {
+            r.walk(pid, addr);
+            const WalkRecord& w = r.log.walks.back();
+            CHECK(w.pid == pid);
+            CHECK(i32{w.fork_depth} == pid - 1);
+            CHECK(w.mapping == kind);
+        }
+    // An mm of its own again; and heap that was moved away is no heap.
+    r.exec(3);
+    r.walk(3, kTaskTop);
+    CHECK(u32{r.log.walks.back().fork_depth} == 0u);
+    r.mremap(1, heap, 4, scenario::Y, 4, 3);
+    r.walk(1, scenario::Y);
+    CHECK(r.log.walks.back().mapping == MappingKind::anon);
+}
+
+TEST_CASE("the heap of a snapshot is a heap before brk() is called") {
+    Replay r = with("none", 0);
+    Event e = r.event(Op::mapping, 1);
+    e.addr = X;
+    e.len = 2 * kPageSize;
+    e.prot = scenario::kProtRw;
+    e.flags = scenario::kPrivateAnon;
+    e.special = Special::heap;
+    r.apply(e);
+    r.write(1, X);
+    r.walk(1, X);
+    CHECK(r.log.walks.back().mapping == MappingKind::heap);
+    r.brk(1, X + 2 * kPageSize);
+    r.walk(1, X);
+    CHECK(r.log.walks.back().mapping == MappingKind::heap);
 }

@@ -13,6 +13,7 @@ import rmapreplay as rr
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 # Columns that say which row it is; docs/architecture.md has them.
 KEYS = {"walk", "seq", "model", "kind", "folio", "order", "op", "pid", "time"}
+KEYS |= {"mapping", "fork_depth"}
 # Keys of a summary's model that only hold others.
 HOLDERS = {"walk", "objects", "operations"}
 
