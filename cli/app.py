@@ -15,6 +15,7 @@ from rmapreplay.cli.batch import batch
 from rmapreplay.cli.capture import capture
 from rmapreplay.cli.check import check
 from rmapreplay.cli.check_model import check_model
+from rmapreplay.cli.compare import CompareCommand, compare
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.explain import explain
 from rmapreplay.cli.import_ import import_
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", cls=RunCommand)(run)
+app.command("compare", cls=CompareCommand)(compare)
 app.command("check")(check)
 app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -95,6 +95,23 @@ class Trace:
         frame = pl.from_arrow(table.cast(FILE_SCHEMA))
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def slice(
+        self, start: int, stop: int, keep: Callable[[pa.RecordBatch], Any] | None = None
+    ) -> pa.Table:
+        """The rows from `start` to before `stop`, of FILE_SCHEMA; of these the rows that `keep`
+        says of a batch (an array of booleans)."""
+        found = []
+        row = 0
+        for batch in self._raw(BATCH_ROWS):
+            if row >= stop:
+                break
+            part = batch.slice(max(0, start - row), max(0, stop - max(start, row)))
+            row += batch.num_rows
+            if part.num_rows:
+                part = self._decoded(part, {})
+                found.append(part.filter(keep(part)) if keep else part)
+        return pa.Table.from_batches(found, schema=_DECODED_SCHEMA).cast(FILE_SCHEMA)
 
     def exec_paths(self, batch_size: int = BATCH_ROWS) -> Iterator[tuple[int, str]]:
         """Row number and path of each `exec` row that has a path; reads two columns."""

@@ -16,6 +16,9 @@ from rmapreplay.batch.run import batch
 from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
+    from rmapreplay.analysis.compare import Comparison, compare
+    from rmapreplay.analysis.divergence import Divergence, first_divergence
+    from rmapreplay.analysis.divergence_shrink import Shrunk, shrink_divergence
     from rmapreplay.analysis.estimates import CostModel, estimate, read_cost_model
     from rmapreplay.analysis.explain import Explanation, explain
     from rmapreplay.analysis.inspect import Inspection, inspect
@@ -52,8 +55,10 @@ _HOMES = {
     "CaptureError": "rmapreplay.traces.errors",
     "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
+    "Comparison": "rmapreplay.analysis.compare",
     "CostModel": "rmapreplay.analysis.estimates",
     "Counter": "rmapreplay.rmap_models.base",
+    "Divergence": "rmapreplay.analysis.divergence",
     "Explanation": "rmapreplay.analysis.explain",
     "Inspection": "rmapreplay.analysis.inspect",
     "InvariantError": "rmapreplay.traces.errors",
@@ -64,6 +69,7 @@ _HOMES = {
     "Param": "rmapreplay.rmap_models.base",
     "RmapModel": "rmapreplay.rmap_models.base",
     "RmapReplayError": "rmapreplay.traces.errors",
+    "Shrunk": "rmapreplay.analysis.divergence_shrink",
     "Timeline": "rmapreplay.replay.timeline",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
@@ -72,8 +78,10 @@ _HOMES = {
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
-    "explain": "rmapreplay.analysis.explain",
+    "compare": "rmapreplay.analysis.compare",
     "estimate": "rmapreplay.analysis.estimates",
+    "explain": "rmapreplay.analysis.explain",
+    "first_divergence": "rmapreplay.analysis.divergence",
     "include_dir": "rmapreplay.rmap_models",
     "inspect": "rmapreplay.analysis.inspect",
     "models": "rmapreplay.rmap_models",
@@ -82,6 +90,7 @@ _HOMES = {
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
+    "shrink_divergence": "rmapreplay.analysis.divergence_shrink",
     "timeline": "rmapreplay.replay.timeline",
 }
 
@@ -90,8 +99,10 @@ __all__ = [
     "CaptureError",
     "CaptureOptions",
     "Check",
+    "Comparison",
     "CostModel",
     "Counter",
+    "Divergence",
     "Explanation",
     "Inspection",
     "InvariantError",
@@ -103,6 +114,7 @@ __all__ = [
     "Result",
     "RmapModel",
     "RmapReplayError",
+    "Shrunk",
     "Timeline",
     "Trace",
     "TraceFormatError",
@@ -113,8 +125,10 @@ __all__ = [
     "batch",
     "capture",
     "check",
+    "compare",
     "estimate",
     "explain",
+    "first_divergence",
     "include_dir",
     "inspect",
     "models",
@@ -124,6 +138,7 @@ __all__ = [
     "read_trace",
     "register",
     "replay",
+    "shrink_divergence",
     "timeline",
 ]
 

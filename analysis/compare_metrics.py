@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The figures of models beside each other: what docs/metrics.md defines, in one tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from rmapreplay.analysis.vocabulary import COSTS
+
+Models = Mapping[str, Mapping[str, Any]]
+"""What a summary says of each model that finished, by label."""
+
+_TOTALS = ("walks", "visits", "hits", "useless", "misses")
+_STATS = ("mean", "p95", "max")
+_PER_FORK = ("objects", "links", "locks", "refcounts")
+_SCHEMA = {
+    "trace": pl.String,
+    "model": pl.String,
+    "group": pl.String,
+    "name": pl.String,
+    "stat": pl.String,
+    "value": pl.Float64,
+}
+
+
+def metrics_of(trace: str, models: Models) -> pl.DataFrame:
+    """A row for each model and figure: trace, model, group, name, stat, value.
+
+    The groups are `walks` (sums over all of them), `walk` (mean, p95 and max per walk), `object`
+    (the model's own, all kinds: allocated; bytes, each kind at its peak) and `fork` (mean per call;
+    none if there was no fork).
+    """
+    rows = [
+        (trace, label, *figure, float(value))
+        for label, found in models.items()
+        for figure, value in _figures(
+            {name: found[name] for name in _TOTALS}, found["walk"], _objects(found), forks(found)
+        )
+    ]
+    return pl.DataFrame(rows, _SCHEMA, orient="row")
+
+
+def total_of(traces: Sequence[Models], walk: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    """The same over several traces, with null for the trace: sums, per walk over all walks, per
+    fork over all forks.
+
+    Args:
+        traces: what each trace's summary says of the models; all have the same.
+        walk: for each model, mean, p95 and max of COSTS over the walks of all traces.
+    """
+    rows = []
+    for label in traces[0]:
+        each = [models[label] for models in traces]
+        totals = {name: sum(found[name] for found in each) for name in _TOTALS}
+        objects = _sum(map(_objects, each))
+        figures = _figures(totals, walk[label], objects, _sum(map(forks, each)))
+        rows += [(None, label, *figure, float(value)) for figure, value in figures]
+    return pl.DataFrame(rows, _SCHEMA, orient="row")
+
+
+def add_ratios(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """All parts, each figure with its ratio to that of the first model of its trace."""
+    metrics = pl.concat(parts) if parts else pl.DataFrame(schema=_SCHEMA)
+    reference = pl.col("value").first().over("trace", "group", "name", "stat")
+    return metrics.with_columns(ratio=pl.when(reference != 0).then(pl.col("value") / reference))
+
+
+def forks(found: Mapping[str, Any]) -> dict[str, int]:
+    """What forks cost a model, together with the copying that has rows of its own in some traces:
+    calls, and sums over them of objects (its own) made, links, locks, refcounts."""
+    sums = dict.fromkeys(("calls", *_PER_FORK), 0)
+    for name in ("fork", "dup_mmap"):
+        if operation := found["operations"].get(name):
+            sums["calls"] += operation["calls"] if name == "fork" else 0
+            sums["objects"] += sum(n for kind, n in operation["allocated"].items() if is_rmap(kind))
+            for cost, n in operation["costs"].items():
+                sums[cost] += n
+    return sums
+
+
+def is_rmap(kind: str) -> bool:
+    """Whether objects of a kind are the model's own."""
+    return kind != "vm_area_struct"
+
+
+def _objects(found: Mapping[str, Any]) -> dict[str, int]:
+    own = [counts for kind, counts in found["objects"].items() if is_rmap(kind)]
+    return {name: sum(counts[name] for counts in own) for name in ("allocated", "bytes_peak")}
+
+
+def _sum(parts: Iterator[dict[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for part in parts:
+        for name, n in part.items():
+            sums[name] = sums.get(name, 0) + n
+    return sums
+
+
+def _figures(
+    totals: Mapping[str, int],
+    walk: Mapping[str, Mapping[str, float]],
+    objects: Mapping[str, int],
+    per_fork: Mapping[str, int],
+) -> Iterator[tuple[tuple[str, str, str], float]]:
+    for name in _TOTALS:
+        yield ("walks", name, "sum"), totals[name]
+    for name in COSTS:
+        for stat in _STATS:
+            yield ("walk", name, stat), walk[name][stat]
+    yield ("object", "objects", "allocated"), objects["allocated"]
+    yield ("object", "bytes", "peak"), objects["bytes_peak"]
+    if per_fork["calls"]:
+        for name in _PER_FORK:
+            yield ("fork", name, "mean"), per_fork[name] / per_fork["calls"]
