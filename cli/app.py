@@ -25,6 +25,7 @@ from rmapreplay.cli.inspect import inspect
 from rmapreplay.cli.models import models
 from rmapreplay.cli.new_model import new_model
 from rmapreplay.cli.run import RunCommand, run
+from rmapreplay.cli.scenario import scenario
 from rmapreplay.cli.timeline import timeline
 from rmapreplay.traces.errors import InvariantError, RmapReplayError
 
@@ -48,6 +49,7 @@ app.command("info")(info)
 app.command("inspect")(inspect)
 app.command("models")(models)
 app.command("timeline")(timeline)
+app.add_typer(scenario, name="scenario")
 app.command("new-model")(new_model)
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         TraceFormatError,
     )
     from rmapreplay.traces.reader import Trace, read_trace
+    from rmapreplay.traces.scenarios import Scenario, ScenarioError, read_scenario
 
 __version__ = "0.1.0"
 
@@ -69,6 +70,8 @@ _HOMES = {
     "Param": "rmapreplay.rmap_models.base",
     "RmapModel": "rmapreplay.rmap_models.base",
     "RmapReplayError": "rmapreplay.traces.errors",
+    "Scenario": "rmapreplay.traces.scenarios",
+    "ScenarioError": "rmapreplay.traces.scenarios",
     "Shrunk": "rmapreplay.analysis.divergence_shrink",
     "Timeline": "rmapreplay.replay.timeline",
     "Trace": "rmapreplay.traces.reader",
@@ -87,6 +90,7 @@ _HOMES = {
     "models": "rmapreplay.rmap_models",
     "read_batch": "rmapreplay.batch.dataset",
     "read_cost_model": "rmapreplay.analysis.estimates",
+    "read_scenario": "rmapreplay.traces.scenarios",
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
@@ -114,6 +118,8 @@ __all__ = [
     "Result",
     "RmapModel",
     "RmapReplayError",
+    "Scenario",
+    "ScenarioError",
     "Shrunk",
     "Timeline",
     "Trace",
@@ -134,6 +140,7 @@ __all__ = [
     "models",
     "read_batch",
     "read_cost_model",
+    "read_scenario",
     "read_timeline",
     "read_trace",
     "register",

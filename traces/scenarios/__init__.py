@@ -6,21 +6,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmapreplay.traces.scenarios.bundled import find, library
     from rmapreplay.traces.scenarios.errors import ScenarioError
-    from rmapreplay.traces.scenarios.library import library
+    from rmapreplay.traces.scenarios.program import to_c
     from rmapreplay.traces.scenarios.scenario import Scenario, parse, read_scenario
     from rmapreplay.traces.scenarios.text import to_text
 
 _HOMES = {
     "Scenario": "scenario",
     "ScenarioError": "errors",
-    "library": "library",
+    "find": "bundled",
+    "library": "bundled",
     "parse": "scenario",
     "read_scenario": "scenario",
+    "to_c": "program",
     "to_text": "text",
 }
 
-__all__ = ["Scenario", "ScenarioError", "library", "parse", "read_scenario", "to_text"]
+__all__ = [
+    "Scenario",
+    "ScenarioError",
+    "find",
+    "library",
+    "parse",
+    "read_scenario",
+    "to_c",
+    "to_text",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -202,7 +202,10 @@ def walk(arguments: Arguments, files: Files) -> Call:
     spot = arguments.spot()
     pages = arguments.pages(spot, 1)
     kind = arguments.option(*WALK_KIND_NAMES[1:]) or "all"
-    return Call({"op": "walk", "addr": spot.address, "kind": kind}, pages)
+    columns: dict[str, Any] = {"op": "walk", "addr": spot.address, "kind": kind}
+    if arguments.option("order"):
+        columns["order"] = arguments.number("the folio's order")
+    return Call(columns, pages)
 
 
 def _exec(arguments: Arguments, files: Files) -> Call:

@@ -310,7 +310,7 @@ class Compiler:
         columns = {**call.columns, **arguments.columns}
         columns = {column: value for column, value in columns.items() if value is not None}
         self._check(line.words[1], columns, call.rows)
-        if columns.get("order"):
+        if columns.get("order") and columns["op"] == "fault":
             self.metadata.setdefault("fault_orders", True)
         actor = name if tid is None else f"{name}/{tid}"
         words = " ".join(self._filled(word) for word in line.words[1:])

@@ -71,7 +71,7 @@ def to_text(
     rows = [_clean(row) for row in _rows(trace)]
     places = _PlaceNames(rows)
     lines = [f"# {line}".rstrip() for line in about.splitlines()]
-    lines += _header(metadata, any(row.get("order") for row in rows))
+    lines += _header(metadata, any(row["op"] == "fault" and row.get("order") for row in rows))
     body = list(_calls(rows, places, times))
     return "".join(f"{line}\n" for line in [*lines, *places.lines(), *body])
 
@@ -328,7 +328,12 @@ def _swap_in(row: Columns, alike: int, places: _PlaceNames) -> Written:
 
 def _walk(row: Columns, alike: int, places: _PlaceNames) -> Written:
     words = [places.spot(row["addr"])] + ([str(alike)] if alike > 1 else [])
-    return [*words, row["kind"]], {"addr": row["addr"], "kind": row["kind"]}
+    words.append(row["kind"])
+    said = {"addr": row["addr"], "kind": row["kind"]}
+    if "order" in row:
+        words += ["order", str(row["order"])]
+        said["order"] = row["order"]
+    return words, said
 
 
 def _fork(row: Columns, alike: int, places: _PlaceNames) -> Written:
