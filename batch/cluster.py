@@ -195,4 +195,4 @@ def _take(future: Future, task: Task, directory: Callable[[Task], Path]) -> Fini
     for table, content in reply.files.items():
         files[table] = here / f"{table}.parquet"
         files[table].write_bytes(content)
-    return Finished(task, reply.outcome, files, reply.timing)
+    return Finished(task, reply.outcome, files, reply.timing, here)

@@ -87,12 +87,13 @@ def execute(
         child.wait()
         children.forget(child)
     if not (directory / _RESULT).exists():
-        return Finished(task, _crash(task, status, directory / _LOG), {}, {})
+        return Finished(task, _crash(task, status, directory / _LOG), {}, {}, directory)
     result: dict[str, Any] = json.loads((directory / _RESULT).read_text())
     if "failure" in result:
-        return Finished(task, Failure(*task.key, **result["failure"]), {}, result["timing"])
+        failure = Failure(*task.key, **result["failure"])
+        return Finished(task, failure, {}, result["timing"], directory)
     files = {table: directory / f"{table}.parquet" for table in TABLES}
-    return Finished(task, result["record"], files, result["timing"])
+    return Finished(task, result["record"], files, result["timing"], directory)
 
 
 def _crash(task: Task, status: int, log: Path) -> Failure:

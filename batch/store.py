@@ -125,6 +125,8 @@ class Store:
                 file.replace(place)
             if not isinstance(finished.outcome, Failure):
                 self._write_json(place_of(_RECORDS, *finished.task.key, ".json"), finished.outcome)
+            if finished.directory is not None:
+                shutil.rmtree(finished.directory)
         except OSError as error:
             raise cannot_write(self.directory, error) from error
 

@@ -95,12 +95,14 @@ class Finished:
         outcome: its record (see `records.py`), or why there is none.
         files: where its tables are, by name.
         timing: what it took, and on which host.
+        directory: what is not needed when the tables have been taken.
     """
 
     task: Task
     outcome: dict[str, Any] | Failure
     files: dict[str, Path]
     timing: dict[str, Any]
+    directory: Path | None = None
 
 
 def parse_models(texts: Sequence[str]) -> list[Model]:

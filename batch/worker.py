@@ -90,7 +90,7 @@ def do_task(job: Mapping[str, Any]) -> dict[str, Any]:
             "install the same package on both"
         )
     spec = _model(job)
-    trace = read_trace(_trace_file(job, directory))
+    trace = read_trace(_trace_file(job))
     label = spec.label
     errors: dict[str, ModelError] = {}
     with Tables(directory, identity["trace"]["name"]) as tables:
@@ -134,12 +134,12 @@ def _model(job: Mapping[str, Any]) -> ModelSpec:
     return dataclasses.replace(ModelSpec.parse(text), label=label)
 
 
-def _trace_file(job: Mapping[str, Any], directory: Path) -> Path:
+def _trace_file(job: Mapping[str, Any]) -> Path:
     """The trace as a file on this machine, which is the one that was asked for."""
     asked = job["identity"]["trace"]
     path = local_path(job["place"])
     if path is None:
-        path = directory / f"trace{Path(job['place']).suffix}"
+        path = _fetched(job)
         with path.open("wb") as file:
             fetch(job["place"], file)
     if digest(str(path))[0] != asked["sha256"]:
@@ -163,7 +163,7 @@ def _failure(error: Exception, job: Mapping[str, Any]) -> dict[str, Any]:
         message = str(error)
     else:
         message = traceback.format_exception_only(error)[-1]
-    for here, name in ((job["place"], job["identity"]["trace"]["name"]), *_told(job)):
+    for here, name in _names(job):
         message = message.replace(here, name)
     return {
         "kind": type(error).__name__,
@@ -172,10 +172,19 @@ def _failure(error: Exception, job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if not job["model_file"]:
-        return []
-    return [(job["model_file"], job["identity"]["model"]["label"].partition(":")[0])]
+def _names(job: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where trace and model are on this machine, and what they are called elsewhere."""
+    asked = job["identity"]
+    trace = asked["trace"]["name"]
+    names = [(str(_fetched(job)), trace), (job["place"], trace)]
+    if job["model_file"]:
+        names.append((job["model_file"], asked["model"]["label"].partition(":")[0]))
+    return names
+
+
+def _fetched(job: Mapping[str, Any]) -> Path:
+    """Where a trace goes that is not on this machine."""
+    return Path(job["directory"]) / f"trace{Path(job['place']).suffix}"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -274,10 +275,10 @@ def read_trace(source: Any, metadata: Metadata | None = None) -> Trace:
     """Open a trace.
 
     Args:
-        source: path of a Parquet file, or of a scenario (.scn); URL of a Parquet file (http://,
-            memory://, or what else fsspec reads), which is fetched into a temporary file; or an
-            object with the same columns and an `__arrow_c_stream__` method (polars frame, pyarrow
-            table, DuckDB relation), which is read whole.
+        source: path of a Parquet file, or of a scenario (.scn); URL of one (http://, memory://, or
+            what else fsspec reads), which is fetched whole; or an object with the same columns and
+            an `__arrow_c_stream__` method (polars frame, pyarrow table, DuckDB relation), which is
+            read whole.
         metadata: for such an object, what a file would have under the key `rmapreplay`.
 
     Raises:
@@ -316,6 +317,8 @@ def _open(path: Path) -> Trace:
 
 
 def _open_url(url: str) -> Trace:
+    if url.endswith(SCENARIO_SUFFIX):
+        return _scenario_at(url)
     # Parquet is read from its end, so all of it has to be here, for as long as the trace lives.
     file = tempfile.TemporaryFile()  # noqa: SIM115
     fetch(url, file)
@@ -323,6 +326,20 @@ def _open_url(url: str) -> Trace:
         return Trace(_parquet(file), None, url)
     except (pa.ArrowException, OSError) as error:
         raise _not_parquet(url, error) from error
+
+
+def _scenario_at(url: str) -> Trace:
+    from rmapreplay.traces.scenarios import parse
+
+    content = io.BytesIO()
+    fetch(url, content)
+    try:
+        text = content.getvalue().decode()
+    except UnicodeDecodeError as error:
+        raise RmapReplayError(f"{url}: not UTF-8 text") from error
+    trace = parse(text, url.rpartition("/")[2]).trace()
+    trace.path, trace.url = None, url
+    return trace
 
 
 def _parquet(source: Any) -> pq.ParquetFile:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rmapreplay as rr
+from rmapreplay.batch.tasks import file_name
 from rmapreplay.replay.specs import split_specs
 from rmapreplay.traces.truth import truth_path
 
@@ -250,6 +251,14 @@ def test_model_lists():
         "./a.py:B:k=v",
         "c:d",
     ]
+
+
+def test_names_of_files_are_distinct_and_short():
+    texts = ["a/b", "a%2Fb", "a b", "./m.py:A:k=v", "é", "x" * 300, "x" * 299 + "y", "trace=a"]
+    names = [file_name("model", text) for text in texts]
+    assert names[:4] == ["model=a%2Fb", "model=a%252Fb", "model=a b", "model=.%2Fm.py%3AA%3Ak%3Dv"]
+    assert len(set(names)) == len(texts)
+    assert all(len(f"{name}.parquet") < 255 and name.isascii() for name in names)
 
 
 def test_models_are_texts(corpus, tmp_path):

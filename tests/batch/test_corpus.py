@@ -14,6 +14,13 @@ import pytest
 import rmapreplay as rr
 from rmapreplay.batch.corpus import digest, find_traces
 
+SCENARIO = """\
+A map x 4
+A write x
+A fork B
+B unmap x
+walk A x
+"""
 NOWHERE = Path("/nonexistent")
 
 
@@ -143,6 +150,23 @@ def test_the_command_line_reads_urls(cli, corpus, server):
     missing = cli("run", f"{server}/missing.parquet", "--model=cow")
     assert missing.returncode == 2
     assert missing.stderr == f"rmapreplay: error: {server}/missing.parquet: no such file\n"
+
+
+def test_a_scenario_by_url_is_the_same(small, tmp_path):
+    (tmp_path / "reuse.scn").write_text(SCENARIO)
+    here = rr.read_trace(tmp_path / "reuse.scn")
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/scenarios/reuse.scn", SCENARIO.encode())
+    system.pipe_file("/scenarios/wrong.scn", b"A map x 4\nA jump x\n")
+    there = rr.read_trace("memory://scenarios/reuse.scn")
+    assert there.frame().equals(here.frame())
+    assert (there.path, there.url) == (None, "memory://scenarios/reuse.scn")
+    found = rr.batch("memory://scenarios", "cow", out=tmp_path / "out")
+    assert [task["trace"] for task in found.manifest["tasks"]] == ["reuse"]
+    (failure,) = found.failed
+    assert (failure.trace, failure.kind) == ("wrong", "ScenarioError")
+    assert failure.message.startswith("wrong:2:3: ")
+    system.rm("/scenarios", recursive=True)
 
 
 def test_what_is_no_trace_at_a_url(corpus):
