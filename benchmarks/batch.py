@@ -3,8 +3,8 @@
 
     python benchmarks/batch.py CORPUS [ROUNDS]
 
-Prints the table of docs/batch.md: of the rounds, the least time by the clock and of CPUs. Everything
-that the batches wrote must be the same bytes.
+Prints the table of docs/batch.md: of the rounds, the least time by the clock and of CPUs. All that
+the batches wrote must be the same bytes.
 """
 
 from __future__ import annotations
