@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -50,7 +51,7 @@ def dot(explanation: Explanation) -> str:
 
 def mermaid(explanation: Explanation) -> str:
     """A flowchart with a subgraph per model, drawn as by dot()."""
-    lines = ["---", f"title: {_mermaid_text(_title(explanation))}", "---", "flowchart TB"]
+    lines = ["---", f"title: {json.dumps(_title(explanation))}", "---", "flowchart TB"]
     for number, story in enumerate(explanation.stories):
         lines.append(f'  subgraph model_{number}["{_mermaid_text(_heading(story))}"]')
         for node in _nodes(story, number):

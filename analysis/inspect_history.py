@@ -74,9 +74,9 @@ def last_touches(trace: Trace, wanted: Sequence[Wanted], until: int) -> list[Tou
     )
     first = 0
     for batch in trace.batches():
-        rows = batch.slice(0, until + 1 - first)
-        if rows.num_rows == 0:
+        if first > until:
             break
+        rows = batch.slice(0, until + 1 - first)
         for key, row, op, advice in _touches(rows, first, pages).iter_rows():
             name = OP_NAMES[op]
             if name == "fault":

@@ -28,7 +28,7 @@ def explain(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")],
     walk: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Number of the walk, as in the table `walks`."),
+        typer.Option(metavar="N", help="Number of the walk, as in the table `walks`."),
     ],
     model: Annotated[
         list[str],

@@ -31,7 +31,7 @@ def _address(text: str) -> int:
 
 def inspect(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")],
-    at: Annotated[int, typer.Option("--at", metavar="SEQ", min=0, help="After which row, from 0.")],
+    at: Annotated[int, typer.Option("--at", metavar="SEQ", help="After which row, from 0.")],
     model: Annotated[
         str,
         typer.Option("--model", "-m", metavar="NAME[:KEY=VALUE,...]", help="Model to ask."),
