@@ -80,9 +80,9 @@ class Visit:
     levels: int
 
     def to_dict(self) -> dict[str, Any]:
-        found = dict(self.__dict__)
         vma = {k: v for k, v in self.vma.to_dict().items() if k not in ("mm", "chain", "home")}
-        return {**found, "mm": self.mm.mm, "pid": self.mm.pid, "comm": self.mm.comm, "vma": vma}
+        whose = {"mm": self.mm.mm, "pid": self.mm.pid, "comm": self.mm.comm, "vma": vma}
+        return {"visit": self.visit, **whose, **self.__dict__, **whose}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Story:
             useless_other, misses, levels, stopped, and `counters` of the model, as in the table
             `walks`.
         folio: folio (its number in that table), index, pages, order, mapcount, exclusive, home
-            (handle), and the mapping it was found by: mm, pid, addr.
+            (handle), and the mapping it was found by: mm, pid, addr, mapping (heap, stack, anon or
+            file), fork_depth.
         home: the object that it is homed at, see Moment.object().
         processes: the fork tree, parents before their children.
         visits: in the model's order.

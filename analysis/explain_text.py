@@ -86,7 +86,10 @@ def _add_folio(top: Branch, story: Story) -> None:
         f"folio of {count(folio['pages'], 'page')}, index {folio['index']:#x}, "
         f"mapcount {folio['mapcount']}, {whose}"
     )
-    found.add(f"walked from pid {folio['pid']}, mm {folio['mm']}, at {folio['addr']:#x}")
+    found.add(
+        f"walked from pid {folio['pid']}, mm {folio['mm']}, at {folio['addr']:#x} "
+        f"({folio['mapping']}, {count(folio['fork_depth'], 'fork')} deep)"
+    )
     found.add(f"homed at {describe_object(story.home)}")
     if remaps := story.home["remaps"]:
         here = [r for r in remaps if r["first"] <= folio["index"] <= r["last"]]

@@ -53,7 +53,9 @@ nb::object Replay::story() const {
                 "counters", counters_dict(*entry_.info, r.counters));
     nb::dict folio = folio_dict(told->folio);
     folio.update(dict_of("folio", r.folio, "order", r.order, "mm", told->mm, "pid", told->pid,
-                         "addr", told->addr));
+                         "addr", told->addr, "mapping",
+                         str(kMappingKindNames[static_cast<std::size_t>(r.mapping)]), "fork_depth",
+                         r.fork_depth));
     return dict_of("walk", walk, "folio", folio, "visits", visits, "entries",
                    entries_list(told->entries));
 }

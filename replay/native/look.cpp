@@ -159,14 +159,11 @@ VmaPages Machine::pages(const Vma& vma) const {
     return count;
 }
 
-// vma_is_initial_heap() and vma_is_initial_stack(), as /proc/PID/maps names them.
 std::string_view Machine::name_of(const Vma& vma) const {
-    const auto& mm = static_cast<const AddressSpace&>(*vma.mm);
     if (vma.file >= kSpecialFiles) return "special";
     if (is_anon_shmem(vma.file)) return "shmem";
-    if (vma.file) return "file";
-    if (vma.start < mm.brk && vma.end > mm.brk_start && mm.brk_start) return "heap";
-    return vma.flags & VM_GROWSDOWN ? "stack" : "anon";
+    const auto& mm = static_cast<const AddressSpace&>(*vma.mm);
+    return kMappingKindNames[static_cast<std::size_t>(mapping_kind(mm, vma))];
 }
 
 u32 Machine::users(const Mm& mm) const { return static_cast<const AddressSpace&>(mm).users; }

@@ -65,6 +65,8 @@ struct AddressSpace : Mm {
     Vma* exec_stack = nullptr;    // exec's stack before it is moved into place
 };
 
+MappingKind mapping_kind(const AddressSpace& mm, const Vma& vma);  // walk.cpp
+
 struct Process {
     AddressSpace* mm = nullptr;
     u32 tasks = 0;

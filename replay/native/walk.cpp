@@ -16,14 +16,6 @@ u64 folio_key(const AddressSpace& mm, u64 addr) {
     return u64{mm.serial} << 36 | addr >> kPageShift;
 }
 
-// vma_is_initial_heap(), and what the kernel's own stacks alone have.
-MappingKind mapping_kind(const AddressSpace& mm, const Vma& vma) {
-    if (vma.file) return MappingKind::file;
-    if (vma.flags & VM_GROWSDOWN) return MappingKind::stack;
-    const bool heap = vma.start < mm.heap_end && vma.end > mm.heap_start;
-    return heap ? MappingKind::heap : MappingKind::anon;
-}
-
 // splitmix64: the same numbers on every host.
 u64 next_random(u64& state) {
     state += 0x9e3779b97f4a7c15u;
@@ -114,6 +106,14 @@ class PageWalk final : public Walk {
 };
 
 }  // namespace
+
+// vma_is_initial_heap(), and what the kernel's own stacks alone have.
+MappingKind mapping_kind(const AddressSpace& mm, const Vma& vma) {
+    if (vma.file) return MappingKind::file;
+    if (vma.flags & VM_GROWSDOWN) return MappingKind::stack;
+    const bool heap = vma.start < mm.heap_end && vma.end > mm.heap_start;
+    return heap ? MappingKind::heap : MappingKind::anon;
+}
 
 WalkPolicy parse_walk_policy(std::string_view text) {
     const std::string given(text);

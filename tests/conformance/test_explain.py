@@ -45,7 +45,7 @@ def test_equals_the_tables(name, model):
         row = table[number]
         for column in ("walk", "seq", "kind", "visits", "hits", "misses", "levels", "stopped"):
             assert story.walk[column] == row[column], column
-        for column in ("folio", "order", "mapcount"):
+        for column in ("folio", "order", "mapcount", "pid", "mapping", "fork_depth"):
             assert story.folio[column] == row[column], column
         visits = result.visits.filter(pl.col("walk") == number)
         assert [

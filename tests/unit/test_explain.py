@@ -67,7 +67,7 @@ ANON_VMA = """\
   row 6: 100 walk       addr=0x7f0000000000 kind=referenced
   anon_vma, rules of Linux 7.3: 3 visits, 2 hit, 1 useless
     folio of 1 page, index 0x7f0000000, mapcount 2, not exclusive
-      walked from pid 100, mm 1, at 0x7f0000000000
+      walked from pid 100, mm 1, at 0x7f0000000000 (anon, 0 forks deep)
       homed at anon_vma 2: root 2, refcount 3, num_children 3, num_active_vmas 1
     fork tree
       pid 100 (testee), mm 1, exec at row 0, alive; maps it at 0x7f0000000000
@@ -98,7 +98,7 @@ def test_a_family_under_anon_vma(told):
 COW = """\
   cow, rules of Linux 7.3: 2 visits, 2 hit, 0 useless
     folio of 1 page, index 0x7f0000000, mapcount 2, not exclusive
-      walked from pid 100, mm 1, at 0x7f0000000000
+      walked from pid 100, mm 1, at 0x7f0000000000 (anon, 0 forks deep)
       homed at cow_context 0: mm 1, refcount 5
     fork tree
       pid 100 (testee), mm 1, exec at row 0, alive; maps it at 0x7f0000000000
