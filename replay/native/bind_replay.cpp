@@ -87,6 +87,7 @@ Replay::Replay(nb::object model, const std::string& label,
     machine_ =
         std::make_unique<Machine>(*model_, costs_, facts, parse_walk_policy(walks), *tables_);
     machine_->record_visits(visits && !sink_.is_none());
+    machine_->record_faults(!sink_.is_none());
 }
 
 void Replay::feed(nb::handle events) {

@@ -117,19 +117,16 @@ void Machine::State::begin_operation(Op which, i32 pid) {
 }
 
 void Machine::State::end_operation() {
+    if (*costs.op == op_before) return;
     OperationRecord record{seq, op, op_pid, *costs.op};
     record.costs.calls = 1;
-    bool changed = false;
     for (std::size_t i = 0; i < kMaxObjects; ++i) {
         record.costs.allocated[i] -= op_before.allocated[i];
         record.costs.freed[i] -= op_before.freed[i];
-        changed |= record.costs.allocated[i] || record.costs.freed[i];
     }
-    for (std::size_t i = 0; i < kMaxCounters; ++i) {
+    for (std::size_t i = 0; i < kMaxCounters; ++i)
         record.costs.counters[i] -= op_before.counters[i];
-        changed |= record.costs.counters[i] != 0;
-    }
-    if (changed) recorder.operation(record);
+    recorder.operation(record);
 }
 
 void Machine::State::housekeeping() {
@@ -153,7 +150,9 @@ void Machine::State::apply(const Event& e) {
     if (timeline) timeline->begin_event(e.op);
     if (e.op == Op::fault) {
         ++costs_of_op.calls;
+        if (faults_recorded) begin_operation(Op::fault, e.pid);
         if (AddressSpace* mm = mm_of(e.pid)) fault(*mm, e);
+        if (faults_recorded) end_operation();
     } else if (e.op == Op::walk) {
         recorded_walk(e);
     } else {
@@ -227,6 +226,7 @@ Machine::Machine(RmapModel& model, Costs& costs, const TraceFacts& facts, const 
 Machine::~Machine() = default;
 
 void Machine::record_visits(bool on) { state_->visits_recorded = on; }
+void Machine::record_faults(bool on) { state_->faults_recorded = on; }
 void Machine::record_every_page() { state_->every_page = true; }
 void Machine::record_timeline(TimelineTables& timeline) {
     record_every_page();

@@ -106,6 +106,8 @@ class Machine {
     Machine& operator=(const Machine&) = delete;
 
     void record_visits(bool on);  // also report every VisitRecord
+    void record_faults(
+        bool on);  // also report an OperationRecord of every fault that cost something
     // Before the first event: each anonymous page has a folio record of its own. Changes no result;
     // costs time and memory. Always so for a model with Needs::pages.
     void record_every_page();

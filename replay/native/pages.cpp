@@ -31,11 +31,6 @@ void Machine::State::fault(AddressSpace& mm, const Event& e) {
 
 void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
     Vma* vma = mm.vmas.lookup(e.addr);
-    // Only stack growth and the first fault of a VMA can change the structures: a write, or a read
-    // that may map a huge page.
-    const bool huge = facts.thp != ThpMode::never && vma && !vma->file;
-    const bool reported = !vma || (!vma->anon_vma && (e.write || huge));
-    if (reported) begin_operation(Op::fault, e.pid);
     if (!vma) {
         Vma* above = mm.vmas.find(e.addr);
         if (above && (above->flags & VM_GROWSDOWN) && expand_downwards(mm, *above, e.addr))
@@ -49,7 +44,6 @@ void Machine::State::fault_slow(AddressSpace& mm, const Event& e) {
     else
         handle_fault(mm, *vma, page_down(e.addr), e.write, e.present,
                      e.order || facts.orders ? e.order : kAnyOrder);
-    if (reported) end_operation();
 }
 
 // handle_mm_fault(). `present` is what the hardware found in the entry: 1, 0 or -1 for unknown;

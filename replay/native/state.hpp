@@ -341,6 +341,7 @@ struct Machine::State {
     Recorder& recorder;
     TimelineTables* timeline = nullptr;  // if the replay records its history
     bool visits_recorded = false;
+    bool faults_recorded = false;
     const Needs needs;  // of the model
     bool every_page;    // each page has a record: nothing is kPrivate
     bool anon_pgoff_apart;  // private file pages have an offset of their own (7.3), not the file's

@@ -78,6 +78,7 @@ struct OpCosts {
     std::array<u64, kMaxObjects> allocated{};
     std::array<u64, kMaxObjects> freed{};
     std::array<u64, kMaxCounters> counters{};
+    bool operator==(const OpCosts&) const = default;
 };
 
 // The ledger. The machine points `op` at the operation in progress; models add to it.

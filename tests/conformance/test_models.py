@@ -73,3 +73,19 @@ def test_every_lock_that_is_counted_is_described() -> None:
         assert {c["lock"] for c in counters if c["cost"] == "lock"} == locks
         assert all(not c["lock"] for c in counters if c["cost"] != "lock")
         assert all(counter["doc"] for counter in counters)
+
+
+@pytest.mark.parametrize("trace", ["bash", "pymp", "captured/postgres"])
+def test_operations_of_the_table_are_those_of_the_summary(trace: str) -> None:
+    """Also faults, of which few make objects and all may count something."""
+    result = rr.replay(CORPUS / f"{trace}.parquet", MODELS, walks="none")
+    by_op = result.operations.group_by("model", "op").sum()
+    for model, found in result.summary["models"].items():
+        for op, costs in found["operations"].items():
+            expected = {**costs["costs"], **costs["counters"]}
+            for what in ("allocated", "freed"):
+                expected |= {f"{kind}_{what}": n for kind, n in costs[what].items()}
+            rows = by_op.filter(model=model, op=op)
+            if op != "walk":
+                got = rows.to_dicts()[0] if rows.height else dict.fromkeys(expected, 0)
+                assert {name: got[name] for name in expected} == expected, (model, op)

@@ -49,6 +49,7 @@ class Replay {
         model_ = entry.make(ModelParams{facts.kernel, std::move(params)}, costs);
         machine = std::make_unique<Machine>(*model_, costs, facts, parse_walk_policy(walks), log);
         machine->record_visits(true);
+        machine->record_faults(true);
     }
 
     static const ModelEntry& entry_of(std::string_view model) {
