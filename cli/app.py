@@ -18,6 +18,7 @@ from rmapreplay.cli.check_model import check_model
 from rmapreplay.cli.compare import CompareCommand, compare
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.explain import explain
+from rmapreplay.cli.export import export
 from rmapreplay.cli.import_ import import_
 from rmapreplay.cli.include_dir import include_dir
 from rmapreplay.cli.info import info
@@ -42,6 +43,7 @@ app.command("check")(check)
 app.command("check-model")(check_model)
 app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
 app.command("explain")(explain)
+app.command("export")(export)
 app.command("import")(import_)
 app.command("include-dir")(include_dir)
 app.command("batch")(batch)

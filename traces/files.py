@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from rmapreplay.traces.errors import RmapReplayError
 
@@ -21,8 +24,10 @@ def cannot_write(path: Path, error: OSError) -> RmapReplayError:
     return RmapReplayError(f"{path}: cannot write: {reason}")
 
 
-def write_whole(path: str | Path, content: str | bytes, *, force: bool = False) -> None:
-    """Write a file by way of a temporary one beside it.
+@contextmanager
+def whole_file(path: str | Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to. It is a temporary one that takes its place when the block ends without an
+    exception; else nothing of it is left.
 
     Raises RmapReplayError if it exists and `force` is not set, or cannot be written.
     """
@@ -31,9 +36,16 @@ def write_whole(path: str | Path, content: str | bytes, *, force: bool = False) 
         raise RmapReplayError(f"{path}: exists (--force replaces it)")
     temporary = temporary_beside(path)
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with temporary.open("xb") as file:
+            yield file
         temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: str | bytes, *, force: bool = False) -> None:
+    """Write a file as whole_file() does."""
+    with whole_file(path, force=force) as file:
+        file.write(content.encode() if isinstance(content, str) else content)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rmapreplay.analysis.divergence_shrink import Shrunk, shrink_divergence
     from rmapreplay.analysis.estimates import CostModel, estimate, read_cost_model
     from rmapreplay.analysis.explain import Explanation, explain
+    from rmapreplay.analysis.export_folded import export_folded
+    from rmapreplay.analysis.export_perfetto import export_perfetto
     from rmapreplay.analysis.inspect import Inspection, inspect
     from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
@@ -83,6 +85,8 @@ _HOMES = {
     "check": "rmapreplay.replay.check",
     "compare": "rmapreplay.analysis.compare",
     "estimate": "rmapreplay.analysis.estimates",
+    "export_folded": "rmapreplay.analysis.export_folded",
+    "export_perfetto": "rmapreplay.analysis.export_perfetto",
     "explain": "rmapreplay.analysis.explain",
     "first_divergence": "rmapreplay.analysis.divergence",
     "include_dir": "rmapreplay.rmap_models",
@@ -134,6 +138,8 @@ __all__ = [
     "compare",
     "estimate",
     "explain",
+    "export_folded",
+    "export_perfetto",
     "first_divergence",
     "include_dir",
     "inspect",
