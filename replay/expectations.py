@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rmapreplay.replay.engine import Sink
-    from rmapreplay.traces.scenarios.expect import Findings
+    from rmapreplay.traces.scenarios.findings import Findings
 
 _Run = TypeVar("_Run", bound=Callable[..., dict[str, Any]])
 
@@ -25,7 +25,8 @@ def checked(run: _Run) -> _Run:
     def checking(trace: Any, specs: Any, **options: Any) -> dict[str, Any]:
         if not trace.metadata.get("expect"):
             return run(trace, specs, **options)
-        from rmapreplay.traces.scenarios.expect import Findings, from_metadata
+        from rmapreplay.traces.scenarios.expect import from_metadata
+        from rmapreplay.traces.scenarios.findings import Findings
 
         findings = Findings(from_metadata(trace.metadata))
         visits = bool(options.pop("visits", False))
