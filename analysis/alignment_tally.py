@@ -18,6 +18,14 @@ _COUNTED: Final = (
     "walks", "missed_walks", "more_walks", "more", "fewer_walks", "fewer", "net",
     "reference_sum", "model_sum",
 )  # fmt: skip
+_NAMES: Final = ("model", "kind", "comm", "mapping", "best")
+_WORST_SCHEMA: Final = {
+    name: pl.String if name in _NAMES else pl.Int64
+    for name in (
+        "model", "walk", "seq", "kind", "folio", "pid", "comm", "mm", "mapping", "fork_depth",
+        "order", "sharers", "cost", "best", "best_cost", "excess", "alike",
+    )
+}  # fmt: skip
 _COMPACT_AFTER: Final = 64
 """Blocks whose sums are kept apart before they are added up."""
 
@@ -112,7 +120,7 @@ class Tally:
         that missed nothing. Walks of one mm and kind of mapping with the same costs everywhere are
         told once, by the first; `alike` says how many there are."""
         found = [self._worst[i] for i in range(len(self._models)) if i in self._worst]
-        return pl.concat(found) if found else _no_worst()
+        return pl.concat(found) if found else pl.DataFrame(schema=_WORST_SCHEMA)
 
     def counts(self, place: int) -> pl.DataFrame:
         """How often each cost came in the walks of a model: name, value, len."""
@@ -179,7 +187,7 @@ class Tally:
                 *(best.alias("best_cost"), (cost(place) - best).alias("excess")),
                 alike=pl.lit(1, pl.Int64),
             )
-            .cast({"walk": pl.Int64})
+            .cast(_WORST_SCHEMA)
             .collect()
         )
         if not found.height:
@@ -270,12 +278,3 @@ def _range_of(n: pl.Expr) -> pl.Expr:
 def _rank(name: str) -> pl.Expr:
     """Numbers and ranges of them in their order, other names as they came."""
     return pl.col(name).str.extract(r"^(\d+)(?:-\d+)?$").cast(pl.Int64).fill_null(0)
-
-
-def _no_worst() -> pl.DataFrame:
-    text = dict.fromkeys(("model", "kind", "comm", "mapping", "best"), pl.String)
-    names = (
-        "model", "walk", "seq", "kind", "folio", "pid", "comm", "mm", "mapping", "fork_depth",
-        "order", "sharers", "cost", "best", "best_cost", "excess", "alike",
-    )  # fmt: skip
-    return pl.DataFrame(schema={name: text.get(name, pl.Int64) for name in names})
