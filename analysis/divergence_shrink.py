@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from rmapreplay.analysis.alignment import WalkSpool
 from rmapreplay.analysis.compare import replay_walks
 from rmapreplay.analysis.divergence import Divergence, find, search
+from rmapreplay.analysis.vocabulary import FOUND
 from rmapreplay.replay.output import WholeDirectory
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.testing.shrink import shrink
@@ -65,7 +66,8 @@ class Shrunk:
     def text(self) -> str:
         """The trace as a scenario (docs/scenarios.md)."""
         found = self.divergence
-        about = f"{found.model} differs from {found.reference} in the last walk: {found.metric}"
+        what = "the mappings found" if found.metric == FOUND else found.metric
+        about = f"In the last walk {found.model} differs from {found.reference} in {what}."
         return to_text(self.trace, about=about)
 
     def write(self, directory: str | Path, *, force: bool = False) -> Path:
@@ -129,6 +131,7 @@ class _Cut:
         self._specs = specs
         self._divergence = divergence
         self._metadata = {key: value for key, value in trace.metadata.items() if key != "rows"}
+        self._metadata["description"] = f"cut from {Path(divergence.trace).stem}"
         self._anomalies: set[str] = set()
 
     def first_rows(self) -> pa.Table:

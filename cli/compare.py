@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -42,7 +43,11 @@ def _complete(args: Sequence[str]) -> list[str]:
 
 def compare(
     traces: Annotated[
-        list[str], typer.Argument(metavar="TRACE...", help="Traces: Parquet files, or URLs.")
+        list[str],
+        typer.Argument(
+            metavar="TRACE...",
+            help="Traces; or directories, globs or lists of them, as for `batch`.",
+        ),
     ],
     models: Annotated[
         list[str],
@@ -107,24 +112,39 @@ def compare(
     from rmapreplay.replay.specs import split_specs
 
     specs = [spec for text in models for spec in split_specs(text)]
+    places = _places(traces)
     if shrink != (out is not None):
         raise RmapReplayError("--shrink and --out go together")
     if shrink and first_divergence is None:
         raise RmapReplayError("--shrink needs --first-divergence")
-    if shrink and len(traces) > 1:
+    if shrink and len(places) > 1:
         raise RmapReplayError("--shrink takes one trace")
     with _Bars() as bars:
         if first_divergence is not None:
             code = _diverge(
-                *(traces, specs, first_divergence, walks, threads, output, bars),
+                *(places, specs, first_divergence, walks, threads, output, bars),
                 out=out,
                 seconds=seconds,
                 force=force,
             )
         else:
-            code = _compare(traces, specs, walks, metric, by, threads, output, bars)
+            code = _compare(places, specs, walks, metric, by, threads, output, bars)
     if code:
         raise typer.Exit(code)
+
+
+def _places(given: Sequence[str]) -> list[str]:
+    """Paths and URLs of the traces. A trace that is not there is one too, which will fail."""
+    from rmapreplay.batch.corpus import find_traces
+
+    places: list[str] = []
+    for each in given:
+        if Path(each).is_dir() or any(char in each for char in "*?[") or each.endswith(".txt"):
+            found = find_traces([each], apart_from=Path(os.devnull))
+            places += [source.place for source in found]
+        elif len(given) == 1 or not each.endswith(".truth.parquet"):
+            places.append(each)
+    return places
 
 
 class _Bars:
@@ -174,7 +194,8 @@ def _compare(
     elif found.traces.height:
         print_comparison(found)
     for failure in found.failures:
-        print_error(failure.message if failure.model else f"{failure.message}")
+        where = f"{failure.trace}: " if failure.model else ""
+        print_error(where + failure.message)
     return 2 if found.failures else 1 if found.misses else 0
 
 

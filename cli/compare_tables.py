@@ -246,7 +246,7 @@ def print_divergence(
     what = {"found": "mappings found"}.get(metric, metric)
     if found is None:
         others = ", ".join(models[1:])
-        print(f"{trace}: no walk in which {others} differ from {models[0]} in {what}")
+        print(f"{trace}: no walk in which {others} differs from {models[0]} in {what}")
         return
     print(
         f"{trace}: {found.model} differs from {found.reference} in {what}, "
