@@ -129,7 +129,7 @@ def _print_alignment(alignment: Sequence[Part], reference: str, metric: str) -> 
     if any(row["alone"] or row["lacking"] for row in alignment):
         columns |= {"alone": "walks of its own", "lacking": f"only of {reference}"}
     print_table(
-        [f"{metric}, walk by walk, against {reference}", *columns.values()],
+        [f"{metric} against {reference}", *columns.values()],
         [[row["model"], *(row[name] for name in columns)] for row in alignment],
     )
 
