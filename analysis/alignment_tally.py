@@ -19,13 +19,15 @@ _COUNTED: Final = (
     "reference_sum", "model_sum",
 )  # fmt: skip
 _NAMES: Final = ("model", "kind", "comm", "mapping", "best")
-_WORST_SCHEMA: Final = {
-    name: pl.String if name in _NAMES else pl.Int64
-    for name in (
-        "model", "walk", "seq", "kind", "folio", "pid", "comm", "mm", "mapping", "fork_depth",
-        "order", "sharers", "cost", "best", "best_cost", "excess", "alike",
-    )
-}  # fmt: skip
+_WORST_SCHEMA: Final = pl.Schema(
+    {
+        name: pl.String() if name in _NAMES else pl.Int64()
+        for name in (
+            "model", "walk", "seq", "kind", "folio", "pid", "comm", "mm", "mapping", "fork_depth",
+            "order", "sharers", "cost", "best", "best_cost", "excess", "alike",
+        )
+    }
+)  # fmt: skip
 _COMPACT_AFTER: Final = 64
 """Blocks whose sums are kept apart before they are added up."""
 

@@ -181,7 +181,7 @@ class _Cut:
             "tid": found.pid,
             "addr": found.address,
             "kind": found.kind,
-            "order": found.order,
+            "order": found.order or None,
         }
         last = pa.RecordBatch.from_pylist([walk], FILE_SCHEMA)
         return pa.concat_tables([rows, pa.Table.from_batches([last])]).unify_dictionaries()
