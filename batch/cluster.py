@@ -64,8 +64,10 @@ def connect(address: str) -> Iterator[Client]:
         raise RmapReplayError(
             f"cluster {address}: needs dask.distributed (pip install 'rmapreplay[cluster]')"
         ) from error
-    # A worker that is lost is no news: its tasks are done by others.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # A worker that is lost is no news, as others do its tasks; all else is told as an error.
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     if local:
         with (
             LocalCluster(
@@ -109,27 +111,42 @@ def run_on(
     unsent: list[Finished] = []
 
     def send() -> None:
-        room = _AHEAD * max(1, sum(client.nthreads().values()))
+        with _asking_the_scheduler():
+            room = _AHEAD * max(1, sum(client.nthreads().values()))
         while waiting and len(under_way) < room:
             task = waiting.pop()
             parcel = _pack(task)
             if isinstance(parcel, Finished):
                 unsent.append(parcel)
                 continue
-            future = client.submit(replay_parcel, parcel, pure=False)
-            under_way[future] = task
-            ended.add(future)
+            with _asking_the_scheduler():
+                future = client.submit(replay_parcel, parcel, pure=False)
+                under_way[future] = task
+                ended.add(future)
 
     send()
     while under_way or unsent:
         while unsent:
             yield unsent.pop()
         if under_way:
-            future = next(ended)
+            with _asking_the_scheduler():
+                future = next(ended)
             finished = _take(future, under_way.pop(future), directory)
             future.release()
             yield finished
         send()
+
+
+@contextmanager
+def _asking_the_scheduler() -> Iterator[None]:
+    """Whatever the client cannot do, it is because the scheduler is not there any more."""
+    try:
+        yield
+    except Exception as error:
+        raise RmapReplayError(
+            "the scheduler of the cluster was lost; what is finished is kept, and the same command "
+            "goes on"
+        ) from error
 
 
 def replay_parcel(parcel: Parcel) -> Reply:
@@ -177,19 +194,17 @@ def _pack(task: Task) -> Parcel | Finished:
 def _take(future: Future, task: Task, directory: Callable[[Task], Path]) -> Finished:
     from distributed import KilledWorker
 
-    try:
-        reply: Reply = future.result()
-    except KilledWorker:
-        failure = Failure(*task.key, "Crash", "the worker that did it was lost, again and again")
-        return Finished(task, failure, {}, {})
-    except CancelledError as error:
-        raise RmapReplayError(
-            "the scheduler of the cluster was lost; what is finished is kept, and the same command "
-            "goes on"
-        ) from error
-    except Exception as error:  # of the worker's surroundings: no such package, no room
-        failure = Failure(*task.key, type(error).__name__, " ".join(str(error).split()))
-        return Finished(task, failure, {}, {})
+    with _asking_the_scheduler():
+        error = future.exception()
+        if isinstance(error, CancelledError):
+            raise error
+        reply: Reply | None = None if error else future.result()
+    if reply is None:
+        # Else it is of the worker's surroundings: no such package, no room.
+        lost = isinstance(error, KilledWorker)
+        kind = "Crash" if lost else type(error).__name__
+        told = "the worker that did it was lost, again and again" if lost else str(error)
+        return Finished(task, Failure(*task.key, kind, " ".join(told.split())), {}, {})
     here = directory(task)
     files = {}
     for table, content in reply.files.items():

@@ -119,12 +119,13 @@ def batch(
         )
         with closing(run(todo, store)) as running:
             for finished in _told(running, todo, len(failed), tell):
+                # Before the result is kept: of what is kept, the time is always known.
+                store.note({**_named(finished), **finished.timing})
                 store.keep(finished)
                 if isinstance(finished.outcome, Failure):
                     failed.append(finished.outcome)
                 else:
                     records[finished.task.key] = finished.outcome
-                store.note({**_named(finished), **finished.timing})
         store.note({"ended": time.time(), "run": began})
         about = _about(parsed, traces, records, walks)
         manifest = store.conclude(about, list(records.values()), failed)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def batch(
 
     specs = [spec for text in models for spec in split_specs(text)]
     try:
-        with _progress() as progress:
+        with _pipes_may_break(), _progress() as progress:
             found = rr.batch(
                 corpus,
                 specs,
@@ -99,6 +100,17 @@ def batch(
         _print(found)
     if found.failed or any(total["misses"] for total in found.manifest["totals"].values()):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _pipes_may_break() -> Iterator[None]:
+    """Replays and schedulers that go away are told as errors; main() has SIGPIPE end the program,
+    for the sake of standard output alone."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 @contextmanager
@@ -145,9 +157,9 @@ def _progress() -> Iterator[Callable[[Stage], None] | None]:
 def _print(found: BatchResult) -> None:
     manifest = found.manifest
     print(
-        f"{found.directory}: {number(len(manifest['traces']))} traces, "
-        f"{number(len(manifest['models']))} models, walks {manifest['parameters']['walks']}: "
-        f"{number(found.done)} replays done, {number(found.reused)} reused, "
+        f"{found.directory}: {_count(len(manifest['traces']), 'trace')}, "
+        f"{_count(len(manifest['models']), 'model')}, walks {manifest['parameters']['walks']}: "
+        f"{_count(found.done, 'replay')} done, {number(found.reused)} reused, "
         f"{number(len(found.failed))} failed\n"
     )
     totals: dict[str, dict[str, Any]] = manifest["totals"]
@@ -173,3 +185,7 @@ def _print(found: BatchResult) -> None:
             [[failure.trace, failure.model, failure.message] for failure in found.failed],
             left=3,
         )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{number(n)} {noun}{'' if n == 1 else 's'}"

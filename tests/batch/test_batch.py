@@ -163,10 +163,13 @@ def troubled(corpus, tmp_path):
 def test_what_fails_takes_no_other_with_it(troubled, cli, tmp_path):
     out = tmp_path / "out"
     models = "cow,./bad.py:Raises,./bad.py:Exits,./bad.py:Dies"
-    command = ["batch", troubled, "-o", out, "-m", models, "--walks", WALKS]
-    done = cli(*command, "--format=json", cwd=tmp_path)
+    done = cli("batch", troubled, "-o", out, "-m", models, "--walks", WALKS, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
-    manifest = json.loads(done.stdout)
+    head, *lines = done.stdout.splitlines()
+    assert "1 replay done, 0 reused, 7 failed" in head
+    assert "Totals are of the traces that every model finished. These failed:" in lines
+    assert sum(line.startswith(("forky ", "cut ")) for line in lines) == 7
+    manifest = json.loads((out / "manifest.json").read_text())
     told = {(each["trace"], each["model"]): each for each in manifest["failed"]}
     cut = [told.pop(("cut", model)) for model in split_specs(models)]
     assert {each["kind"] for each in cut} == {"TraceFormatError"}
@@ -186,14 +189,6 @@ def test_what_fails_takes_no_other_with_it(troubled, cli, tmp_path):
         ("Crash", 2), ("ModelError", 1), ("TraceFormatError", 4)
     ]  # fmt: skip
 
-    again = cli(*command, cwd=tmp_path)
-    assert again.returncode == 1
-    head, *lines = again.stdout.splitlines()
-    assert "0 replays done, 1 reused, 7 failed" in head
-    assert "Totals are of the traces that every model finished. These failed:" in lines
-    assert sum(line.startswith(("forky ", "cut ")) for line in lines) == 7
-    assert json.loads((out / "manifest.json").read_text()) == manifest
-
 
 def test_a_trace_that_cannot_be_read(corpus, server, tmp_path):
     (tmp_path / "some.txt").write_text(f"{server}/forky.parquet\n{server}/none.parquet\n")
@@ -205,7 +200,8 @@ def test_a_trace_that_cannot_be_read(corpus, server, tmp_path):
 
 
 def test_misses_are_told_and_ask_for_exit_1(cli, corpus, tmp_path):
-    done = cli("batch", corpus / "deep", "-o", tmp_path / "out", "-m", "cow-poc", "--walks=scan:2")
+    command = ["batch", corpus / "deep", "-o", tmp_path / "out", "-m", "cow-poc", "--walks=scan:2"]
+    done = cli(*command)
     assert done.stderr == ""
     header, row = done.stdout.splitlines()[2:]
     total = rr.read_batch(tmp_path / "out").manifest["totals"]["cow-poc"]
@@ -213,6 +209,20 @@ def test_misses_are_told_and_ask_for_exit_1(cli, corpus, tmp_path):
     assert row.split()[:4] == ["cow-poc", "2", f"{total['walks']:,}", f"{total['visits']:,}"]
     assert total["misses"] > 0
     assert done.returncode == 1
+    again = cli(*command, "--format=json")
+    assert again.returncode == 1
+    assert json.loads(again.stdout) == rr.read_batch(tmp_path / "out").manifest
+
+
+def test_what_failed_is_tried_again(small, tmp_path):
+    model = tmp_path / "sometimes.py"
+    model.write_text(FAILING.replace("os._exit(3)", f"os.stat('{tmp_path}/there') and 1 / 0"))
+    arguments = {"corpus": small / "a.parquet", "models": f"{model}:Exits", "out": tmp_path / "out"}
+    (failure,) = rr.batch(**arguments).failed
+    assert "FileNotFoundError" in failure.message
+    (tmp_path / "there").touch()
+    (failure,) = rr.batch(**arguments).failed
+    assert "ZeroDivisionError" in failure.message
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,24 +81,39 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     running.close()
 
 
-def test_a_worker_is_killed_and_nothing_is_lost(
-    cluster, small, slow, slowly, cli_program, tmp_path
-):
-    out = tmp_path / "out"
-    command = [cli_program, "batch", small, "-o", out, "-m", slow, "--walks", WALKS]
-    with subprocess.Popen(
-        [*map(str, command), "--cluster", cluster.address],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as batch:
-        wait_until(lambda: finished(out) >= 2)
-        worker = cluster.worker_at(timings(out)[0]["worker"])
-        wait_until(lambda: bool(children_of(worker.pid)))
-        worker.kill()
-        _, stderr = batch.communicate(timeout=60)
-    assert (batch.returncode, stderr) == (0, "")
+@pytest.fixture
+def start(cluster, small, slow, cli_program) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts a batch on the cluster in the background."""
+    running: list[subprocess.Popen[str]] = []
 
+    def begin(out: Path) -> subprocess.Popen[str]:
+        command = [cli_program, "batch", small, "-o", out, "-m", slow, "--walks", WALKS]
+        process = subprocess.Popen(
+            [*map(str, command), "--cluster", cluster.address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_first_a_worker_dies_and_then_the_scheduler(cluster, start, small, slow, slowly, tmp_path):
+    """Of the worker's tasks nothing is lost and nothing is there twice; without a scheduler the
+    batch ends, and what is finished is kept."""
+    out = tmp_path / "out"
+    batch = start(out)
+    wait_until(lambda: finished(out) >= 2)
+    worker = cluster.worker_at(timings(out)[0]["worker"])
+    wait_until(lambda: bool(children_of(worker.pid)))
+    worker.kill()
+    _, stderr = batch.communicate(timeout=60)
+    assert (batch.returncode, stderr) == (0, "")
     assert contents(out) == contents(slowly.directory)
     lines = timings(out)
     assert sorted(line["trace"] for line in lines) == list("abcdef")
@@ -106,6 +121,21 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     workers = [line["worker"] for line in lines]
     assert len(set(workers)) == 2
     assert len(set(workers[-2:])) == 1
+
+    out = tmp_path / "again"
+    batch = start(out)
+    wait_until(lambda: finished(out) >= 1)
+    cluster.processes[0].kill()
+    stdout, stderr = batch.communicate(timeout=60)
+    assert (batch.returncode, stdout) == (2, "")
+    assert stderr == (
+        "rmapreplay: error: the scheduler of the cluster was lost; what is finished is kept, and "
+        "the same command goes on\n"
+    )
+    kept = finished(out)
+    assert 1 <= kept < 6
+    assert rr.batch(small, slow, out=out, walks=WALKS).reused == kept
+    assert contents(out) == contents(slowly.directory)
 
 
 def test_workers_of_its_own_read_by_url(reference, server, tmp_path):
