@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +24,9 @@ class ExplainFormat(StrEnum):
 
 
 def explain(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")],
+    trace: Annotated[
+        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+    ],
     walk: Annotated[
         int,
         typer.Option(metavar="N", help="Number of the walk, as in the table `walks`."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +29,9 @@ def _address(text: str) -> int:
 
 
 def inspect(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")],
+    trace: Annotated[
+        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+    ],
     at: Annotated[int, typer.Option("--at", metavar="SEQ", help="After which row, from 0.")],
     model: Annotated[
         str,
