@@ -130,7 +130,9 @@ class _Cut:
         self._trace = trace
         self._specs = specs
         self._divergence = divergence
-        self._metadata = {key: value for key, value in trace.metadata.items() if key != "rows"}
+        # A scenario's expectations speak of rows that will be others.
+        dropped = ("rows", "expect")
+        self._metadata = {key: value for key, value in trace.metadata.items() if key not in dropped}
         self._metadata["description"] = f"cut from {Path(divergence.trace).stem}"
         self._anomalies: set[str] = set()
 

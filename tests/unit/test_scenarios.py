@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import rmapreplay as rr
-from rmapreplay.traces.scenarios import ScenarioError, parse
+from rmapreplay.analysis.divergence_shrink import shrink_divergence
+from rmapreplay.traces.scenarios import ScenarioError, parse, to_text
 from rmapreplay.traces.schema import FILE_SCHEMA
 from rmapreplay.traces.writer import write_trace
 
@@ -316,6 +317,18 @@ def test_expectations_travel_with_the_trace(tmp_path: Path) -> None:
     write_trace(path, [trace.frame().to_arrow().to_batches()[0].cast(FILE_SCHEMA)], trace.metadata)
     told = rr.replay(path, ["cow", "pte_chain"]).summary["expectations"]
     assert told == {"checked": 2, "failed": ["a.scn:10: expected cow visits 4, found 3"]}
+
+
+def test_what_a_scenario_is_shrunk_to_expects_nothing() -> None:
+    """Its expectations speak of rows that are others now."""
+    trace = parse(SHARED + "expect cow visits 3\n").trace()
+    models = ["anon_vma", "cow"]
+    divergence = rr.first_divergence(trace, models, "visits", walks="none")
+    assert divergence is not None
+    small = shrink_divergence(trace, models, divergence).trace
+    assert small.rows < trace.rows
+    assert "expect" not in small.metadata
+    assert "walk p100 x all" in to_text(small)
 
 
 def test_visits_before_and_after_their_walks() -> None:
