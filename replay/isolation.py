@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -147,11 +148,10 @@ class WorkerRun:
         if self._unwanted:
             self._process.kill()
         assert self._process.stdin is not None
-        try:
+        # If it is gone, run() will say so.
+        with _broken_pipes_are_errors(), contextlib.suppress(BrokenPipeError):
             with self._process.stdin as stdin:
                 stdin.write(json.dumps(job).encode())
-        except BrokenPipeError:
-            pass  # it is gone, and run() will say so
         return self._process
 
     def _receive(self, pipe: BinaryIO) -> bool:
@@ -212,3 +212,14 @@ def _as_error(message: dict[str, Any]) -> RmapReplayError:
             column=message["column"],
         )
     return RmapReplayError(message["text"])
+
+
+@contextmanager
+def _broken_pipes_are_errors() -> Iterator[None]:
+    """And no signals, which may end the program (cli/app.py), in this thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
+    try:
+        yield
+    finally:
+        signal.sigtimedwait([signal.SIGPIPE], 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
