@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import DEFAULT_WALKS
 
@@ -25,6 +26,7 @@ def batch(
     corpus: Annotated[
         list[str],
         typer.Argument(
+            autocompletion=completion.traces,
             metavar="CORPUS...",
             help="Directories, traces, globs, text files that list traces, or URLs of these.",
         ),
@@ -37,13 +39,19 @@ def batch(
         typer.Option(
             "--models",
             "-m",
+            autocompletion=completion.models,
             metavar="MODEL,...",
             help="Models to replay under, as --model of `run` takes them, with commas between "
             "them; repeatable.",
         ),
     ],
     walks: Annotated[
-        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+        str,
+        typer.Option(
+            autocompletion=completion.walk_policies,
+            metavar="SPEC",
+            help="When walks happen, as for `run`.",
+        ),
     ] = DEFAULT_WALKS,
     jobs: Annotated[
         int | None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 
 Item = Mapping[str, Any]
@@ -20,13 +21,25 @@ _HEX: Final = ("addr", "len", "new_addr", "new_len", "offset", "flags", "vm_flag
 
 
 def check(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace with an answer key.")],
+    trace: Annotated[
+        Path,
+        typer.Argument(
+            autocompletion=completion.traces, metavar="TRACE", help="Trace with an answer key."
+        ),
+    ],
     truth: Annotated[
         Path | None,
         typer.Option(metavar="SIDECAR", help="The answer key; default: the one beside TRACE."),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="SPEC", help="NAME or NAME:key=value,...")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            autocompletion=completion.models,
+            metavar="SPEC",
+            help="NAME or NAME:key=value,...",
+        ),
     ] = "anon_vma",
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:

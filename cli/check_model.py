@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.tables import Format, print_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def check_model(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A model as --model of `run` takes it: NAME, ./mine.py:Mine, ..."
+            autocompletion=completion.models,
+            metavar="MODEL",
+            help="A model as --model of `run` takes it: NAME, ./mine.py:Mine, ...",
         ),
     ],
     kernel: Annotated[
@@ -34,7 +37,11 @@ def check_model(
     ] = 60.0,
     trace: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Replay this trace too; repeatable."),
+        typer.Option(
+            autocompletion=completion.traces,
+            metavar="FILE",
+            help="Replay this trace too; repeatable.",
+        ),
     ] = None,
     only: Annotated[
         list[str] | None,

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from rmapreplay.analysis.vocabulary import COSTS, DEFAULT_BY, DEFAULT_METRIC, FOUND, GROUPS
+from rmapreplay.cli import completion
 from rmapreplay.cli.compare_tables import print_comparison, print_divergence, print_shrunk
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.run import show_progress
@@ -45,6 +46,7 @@ def compare(
     traces: Annotated[
         list[str],
         typer.Argument(
+            autocompletion=completion.traces,
             metavar="TRACE...",
             help="Traces; or directories, globs or lists of them, as for `batch`.",
         ),
@@ -55,13 +57,19 @@ def compare(
             "--models",
             "--model",
             "-m",
+            autocompletion=completion.models,
             metavar="MODEL,...",
             help="Models, as --model of `run` takes them, with commas between them; repeatable. "
             "The others are held against the first.",
         ),
     ],
     walks: Annotated[
-        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+        str,
+        typer.Option(
+            autocompletion=completion.walk_policies,
+            metavar="SPEC",
+            help="When walks happen, as for `run`.",
+        ),
     ] = DEFAULT_WALKS,
     metric: Annotated[
         str, typer.Option(metavar="|".join(COSTS), help="What is compared walk by walk.")

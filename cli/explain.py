@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.trees import print_tree
 from rmapreplay.replay import DEFAULT_WALKS
@@ -25,7 +26,12 @@ class ExplainFormat(StrEnum):
 
 def explain(
     trace: Annotated[
-        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+        str,
+        typer.Argument(
+            autocompletion=completion.traces,
+            metavar="TRACE",
+            help="Parquet file of a trace, or its URL.",
+        ),
     ],
     walk: Annotated[
         int,
@@ -36,12 +42,18 @@ def explain(
         typer.Option(
             "--model",
             "-m",
+            autocompletion=completion.models,
             metavar="NAME[:KEY=VALUE,...]",
             help="Model to ask; may be repeated, or name several after commas.",
         ),
     ],
     walks: Annotated[
-        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+        str,
+        typer.Option(
+            autocompletion=completion.walk_policies,
+            metavar="SPEC",
+            help="When walks happen, as for `run`.",
+        ),
     ] = DEFAULT_WALKS,
     output: Annotated[
         ExplainFormat, typer.Option("--format", "-f", help="tree, json, dot or mermaid.")

@@ -8,17 +8,24 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.run import show_progress
 from rmapreplay.replay import DEFAULT_WALKS
 
 
 def export(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace: a file or a URL.")],
+    trace: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.traces, metavar="TRACE", help="A trace: a file or a URL."
+        ),
+    ],
     model: Annotated[
         list[str],
         typer.Option(
             "--model",
             "-m",
+            autocompletion=completion.models,
             metavar="MODEL[:KEY=VALUE,...]",
             help="Model to replay under; repeatable.",
         ),
@@ -48,12 +55,18 @@ def export(
         str | None,
         typer.Option(
             "--cost-model",
+            autocompletion=completion.cost_models,
             metavar="warm|cold|FILE.toml",
             help="The weights for --weight ns.",
         ),
     ] = None,
     walks: Annotated[
-        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+        str,
+        typer.Option(
+            autocompletion=completion.walk_policies,
+            metavar="SPEC",
+            help="When walks happen, as for `run`.",
+        ),
     ] = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace files.")] = False,
 ) -> None:

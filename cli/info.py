@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rmapreplay.cli import completion
+
 
 class Format(StrEnum):
     """What --format takes."""
@@ -20,7 +22,12 @@ class Format(StrEnum):
 
 def info(
     trace: Annotated[
-        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+        str,
+        typer.Argument(
+            autocompletion=completion.traces,
+            metavar="TRACE",
+            help="Parquet file of a trace, or its URL.",
+        ),
     ],
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:

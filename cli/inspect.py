@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.trees import print_tree
 
@@ -30,12 +31,23 @@ def _address(text: str) -> int:
 
 def inspect(
     trace: Annotated[
-        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+        str,
+        typer.Argument(
+            autocompletion=completion.traces,
+            metavar="TRACE",
+            help="Parquet file of a trace, or its URL.",
+        ),
     ],
     at: Annotated[int, typer.Option("--at", metavar="SEQ", help="After which row, from 0.")],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", metavar="NAME[:KEY=VALUE,...]", help="Model to ask."),
+        typer.Option(
+            "--model",
+            "-m",
+            autocompletion=completion.models,
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Model to ask.",
+        ),
     ] = "anon_vma",
     pid: Annotated[
         int | None, typer.Option("--pid", metavar="P", help="Only this process, all its VMAs.")

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import BACKENDS, DEFAULT_BACKEND, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
@@ -45,7 +46,9 @@ def run(
     trace: Annotated[
         str,
         typer.Argument(
-            metavar="TRACE", help="Parquet file of a trace, a scenario (.scn), or a URL of either."
+            autocompletion=completion.traces,
+            metavar="TRACE",
+            help="Parquet file of a trace, a scenario (.scn), or a URL of either.",
         ),
     ],
     model: Annotated[
@@ -53,6 +56,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
+            autocompletion=completion.models,
             metavar="MODEL[:KEY=VALUE,...]",
             help="Model to replay under; repeatable. A name (`rmapreplay models` lists them), "
             "file.py:Class, package.module:Class or file.so.",
@@ -61,6 +65,7 @@ def run(
     walks: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.walk_policies,
             metavar="SPEC",
             help="When walks happen beside those recorded: scan:K (of every folio, at K points), "
             "every:N events, sample:N@seed, reclaim:N, end or none; "
@@ -96,6 +101,7 @@ def run(
         str | None,
         typer.Option(
             "--cost-model",
+            autocompletion=completion.cost_models,
             metavar="warm|cold|FILE.toml",
             help="Also estimate nanoseconds: what was counted, times these weights.",
         ),

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.tables import Format, number
 
 scenario = typer.Typer(
@@ -19,7 +20,12 @@ scenario = typer.Typer(
 )
 
 Named = Annotated[
-    str, typer.Argument(metavar="SCENARIO", help="A .scn file, or a name that `list` shows.")
+    str,
+    typer.Argument(
+        autocompletion=completion.scenarios,
+        metavar="SCENARIO",
+        help="A .scn file, or a name that `list` shows.",
+    ),
 ]
 
 
@@ -64,7 +70,9 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SCENARIO", help="A .scn file, a name that `list` shows; or any trace (--text)."
+            autocompletion=completion.scenarios,
+            metavar="SCENARIO",
+            help="A .scn file, a name that `list` shows; or any trace (--text).",
         ),
     ],
     as_c: Annotated[

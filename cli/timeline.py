@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.tables import print_table
 from rmapreplay.replay import DEFAULT_WALKS
@@ -15,19 +16,33 @@ from rmapreplay.replay import DEFAULT_WALKS
 
 def timeline(
     trace: Annotated[
-        str, typer.Argument(metavar="TRACE", help="Parquet file of a trace, or its URL.")
+        str,
+        typer.Argument(
+            autocompletion=completion.traces,
+            metavar="TRACE",
+            help="Parquet file of a trace, or its URL.",
+        ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", metavar="NAME[:KEY=VALUE,...]", help="Model to replay under."
+            "--model",
+            "-m",
+            autocompletion=completion.models,
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Model to replay under.",
         ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the tables.")
     ],
     walks: Annotated[
-        str, typer.Option(metavar="SPEC", help="When walks happen, as for `run`.")
+        str,
+        typer.Option(
+            autocompletion=completion.walk_policies,
+            metavar="SPEC",
+            help="When walks happen, as for `run`.",
+        ),
     ] = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace a timeline in DIR.")] = False,
 ) -> None:
