@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from rmapreplay.analysis.vocabulary import COSTS, DEFAULT_BY, DEFAULT_METRIC, FOUND, GROUPS
+from rmapreplay.analysis.compare.vocabulary import COSTS, DEFAULT_BY, DEFAULT_METRIC, FOUND, GROUPS
 from rmapreplay.cli import completion
 from rmapreplay.cli.compare_tables import print_comparison, print_divergence, print_shrunk
 from rmapreplay.cli.errors import print_error

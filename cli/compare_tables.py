@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmapreplay.analysis.vocabulary import COSTS
+from rmapreplay.analysis.compare.vocabulary import COSTS
 from rmapreplay.cli.tables import Cell, number, print_table
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.compare import Comparison
-    from rmapreplay.analysis.divergence import Divergence
-    from rmapreplay.analysis.divergence_shrink import Shrunk
+    from rmapreplay.analysis.compare.comparison import Comparison
+    from rmapreplay.analysis.compare.divergence import Divergence
+    from rmapreplay.analysis.compare.shrink import Shrunk
 
 Part = dict[str, Any]
 """A trace of Comparison.to_dict(), or its total."""

@@ -66,8 +66,8 @@ def explain(
 
     With two models the first line says how they differ (docs/explain.md).
     """
-    from rmapreplay.analysis import explain as telling
-    from rmapreplay.analysis.explain_text import tree
+    from rmapreplay.analysis.explain import explanation as telling
+    from rmapreplay.analysis.explain.text import tree
     from rmapreplay.replay.specs import split_specs
     from rmapreplay.traces.reader import read_trace
 

@@ -75,8 +75,8 @@ def export(
     docs/export.md tells what is in the files.
     """
     from rmapreplay.analysis.estimates import read_cost_model
-    from rmapreplay.analysis.export_folded import export_folded
-    from rmapreplay.analysis.export_perfetto import export_perfetto
+    from rmapreplay.analysis.export.folded import export_folded
+    from rmapreplay.analysis.export.perfetto import export_perfetto
     from rmapreplay.replay.engine import errors_of
     from rmapreplay.traces.errors import RmapReplayError
     from rmapreplay.traces.reader import read_trace

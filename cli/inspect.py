@@ -66,8 +66,8 @@ def inspect(
     ] = False,
 ) -> None:
     """Show the state of a replay after row SEQ: processes, VMAs, the model's objects and links."""
-    from rmapreplay.analysis import inspect as looking
-    from rmapreplay.analysis.inspect_text import tree
+    from rmapreplay.analysis.inspect import inspection as looking
+    from rmapreplay.analysis.inspect.text import tree
     from rmapreplay.traces.reader import read_trace
 
     opened = read_trace(trace)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from rmapreplay.analysis.inspect_tree import Branch
+    from rmapreplay.analysis.inspect.tree import Branch
 
 
 def print_tree(branch: Branch) -> None:

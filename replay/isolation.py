@@ -147,11 +147,11 @@ class WorkerRun:
         )
         if self._unwanted:
             self._process.kill()
-        assert self._process.stdin is not None
+        stdin = self._process.stdin
+        assert stdin is not None
         # If it is gone, run() will say so.
-        with _broken_pipes_are_errors(), contextlib.suppress(BrokenPipeError):
-            with self._process.stdin as stdin:
-                stdin.write(json.dumps(job).encode())
+        with _broken_pipes_are_errors(), contextlib.suppress(BrokenPipeError), stdin:
+            stdin.write(json.dumps(job).encode())
         return self._process
 
     def _receive(self, pipe: BinaryIO) -> bool:

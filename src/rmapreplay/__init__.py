@@ -16,14 +16,14 @@ from rmapreplay.batch.run import batch
 from rmapreplay.replay.result import Result, replay
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.compare import Comparison, compare
-    from rmapreplay.analysis.divergence import Divergence, first_divergence
-    from rmapreplay.analysis.divergence_shrink import Shrunk, shrink_divergence
+    from rmapreplay.analysis.compare.comparison import Comparison, compare
+    from rmapreplay.analysis.compare.divergence import Divergence, first_divergence
+    from rmapreplay.analysis.compare.shrink import Shrunk, shrink_divergence
     from rmapreplay.analysis.estimates import CostModel, estimate, read_cost_model
-    from rmapreplay.analysis.explain import Explanation, explain
-    from rmapreplay.analysis.export_folded import export_folded
-    from rmapreplay.analysis.export_perfetto import export_perfetto
-    from rmapreplay.analysis.inspect import Inspection, inspect
+    from rmapreplay.analysis.explain.explanation import Explanation, explain
+    from rmapreplay.analysis.export.folded import export_folded
+    from rmapreplay.analysis.export.perfetto import export_perfetto
+    from rmapreplay.analysis.inspect.inspection import Inspection, inspect
     from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
@@ -58,12 +58,12 @@ _HOMES = {
     "CaptureError": "rmapreplay.traces.errors",
     "CaptureOptions": "rmapreplay.traces.capture.session",
     "Check": "rmapreplay.replay.check",
-    "Comparison": "rmapreplay.analysis.compare",
+    "Comparison": "rmapreplay.analysis.compare.comparison",
     "CostModel": "rmapreplay.analysis.estimates",
     "Counter": "rmapreplay.rmap_models.base",
-    "Divergence": "rmapreplay.analysis.divergence",
-    "Explanation": "rmapreplay.analysis.explain",
-    "Inspection": "rmapreplay.analysis.inspect",
+    "Divergence": "rmapreplay.analysis.compare.divergence",
+    "Explanation": "rmapreplay.analysis.explain.explanation",
+    "Inspection": "rmapreplay.analysis.inspect.inspection",
     "InvariantError": "rmapreplay.traces.errors",
     "Live": "rmapreplay.rmap_models.base",
     "LockClass": "rmapreplay.rmap_models.base",
@@ -74,7 +74,7 @@ _HOMES = {
     "RmapReplayError": "rmapreplay.traces.errors",
     "Scenario": "rmapreplay.traces.scenarios",
     "ScenarioError": "rmapreplay.traces.scenarios",
-    "Shrunk": "rmapreplay.analysis.divergence_shrink",
+    "Shrunk": "rmapreplay.analysis.compare.shrink",
     "Timeline": "rmapreplay.replay.timeline",
     "Trace": "rmapreplay.traces.reader",
     "TraceFormatError": "rmapreplay.traces.errors",
@@ -83,14 +83,14 @@ _HOMES = {
     "attach": "rmapreplay.traces.capture.session",
     "capture": "rmapreplay.traces.capture.session",
     "check": "rmapreplay.replay.check",
-    "compare": "rmapreplay.analysis.compare",
+    "compare": "rmapreplay.analysis.compare.comparison",
     "estimate": "rmapreplay.analysis.estimates",
-    "export_folded": "rmapreplay.analysis.export_folded",
-    "export_perfetto": "rmapreplay.analysis.export_perfetto",
-    "explain": "rmapreplay.analysis.explain",
-    "first_divergence": "rmapreplay.analysis.divergence",
+    "export_folded": "rmapreplay.analysis.export.folded",
+    "export_perfetto": "rmapreplay.analysis.export.perfetto",
+    "explain": "rmapreplay.analysis.explain.explanation",
+    "first_divergence": "rmapreplay.analysis.compare.divergence",
     "include_dir": "rmapreplay.rmap_models",
-    "inspect": "rmapreplay.analysis.inspect",
+    "inspect": "rmapreplay.analysis.inspect.inspection",
     "models": "rmapreplay.rmap_models",
     "read_batch": "rmapreplay.batch.dataset",
     "read_cost_model": "rmapreplay.analysis.estimates",
@@ -98,7 +98,7 @@ _HOMES = {
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
-    "shrink_divergence": "rmapreplay.analysis.divergence_shrink",
+    "shrink_divergence": "rmapreplay.analysis.compare.shrink",
     "timeline": "rmapreplay.replay.timeline",
 }
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import rmapreplay as rr
-from rmapreplay.analysis.export_perfetto import FIRST_COUNTER_PID
+from rmapreplay.analysis.export.perfetto import FIRST_COUNTER_PID
 from rmapreplay.cli.app import app
 
 CORPUS = Path("traces/corpus")

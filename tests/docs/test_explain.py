@@ -39,7 +39,7 @@ def test_a_flowchart(monkeypatch):
 
 
 def test_every_reason_is_told():
-    from rmapreplay.analysis.explain_reasons import CODES
+    from rmapreplay.analysis.explain.reasons import CODES
 
     table = TEXT[TEXT.index("| `because` |") : TEXT.index("`nothing` in a VMA of a file")]
     codes = [code for line in table.splitlines()[2:] for code in re.findall(r"`(\w+)`", line[:32])]

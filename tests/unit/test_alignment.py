@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rmapreplay.analysis import alignment
-from rmapreplay.analysis.alignment import KEY, NUMBERS, WALKED, aligned
-from rmapreplay.analysis.alignment_tally import Tally, distributions
+from rmapreplay.analysis.compare import alignment
+from rmapreplay.analysis.compare.alignment import KEY, NUMBERS, WALKED, aligned
+from rmapreplay.analysis.compare.tally import Tally, distributions
 
 Walk = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import rmapreplay as rr
-from rmapreplay.analysis.divergence_shrink import shrink_divergence
+from rmapreplay.analysis.compare.shrink import shrink_divergence
 from rmapreplay.traces.scenarios import ScenarioError, parse, to_text
 from rmapreplay.traces.schema import FILE_SCHEMA
 from rmapreplay.traces.writer import write_trace

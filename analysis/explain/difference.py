@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.explain import Story, Visit
+    from rmapreplay.analysis.explain.explanation import Story, Visit
 
 _NAMED: Final = 4
 """Processes that are named; of more only how many."""

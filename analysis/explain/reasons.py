@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rmapreplay.analysis.inspect_moment import LOCKED
+from rmapreplay.analysis.inspect.moment import LOCKED
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.inspect_history import Touch
-    from rmapreplay.analysis.inspect_moment import Mm, Vma
+    from rmapreplay.analysis.inspect.history import Touch
+    from rmapreplay.analysis.inspect.moment import Mm, Vma
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from rmapreplay.analysis.explain_reasons import CODES
-from rmapreplay.analysis.inspect_moment import describe_object
-from rmapreplay.analysis.inspect_tree import Branch, count
+from rmapreplay.analysis.explain.reasons import CODES
+from rmapreplay.analysis.inspect.moment import describe_object
+from rmapreplay.analysis.inspect.tree import Branch, count
 from rmapreplay.testing.rows import line
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.explain import Explanation, Process, Story, Visit
-    from rmapreplay.analysis.inspect_moment import Mm
+    from rmapreplay.analysis.explain.explanation import Explanation, Process, Story, Visit
+    from rmapreplay.analysis.inspect.moment import Mm
 
 SHOWN_VISITS: Final = 10
 """First visits that are shown each; of more the last one too, and the others in sum."""

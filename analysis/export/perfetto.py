@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import polars as pl
 
-from rmapreplay.analysis.export import Spooled, cost_columns, replayed
+from rmapreplay.analysis.export.spool import Spooled, cost_columns, replayed
 from rmapreplay.replay import DEFAULT_WALKS
 from rmapreplay.traces.files import whole_file
 from rmapreplay.traces.reader import Trace

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rmapreplay.analysis.explain_text import born, state
-from rmapreplay.analysis.inspect_moment import describe_object
-from rmapreplay.analysis.inspect_tree import Branch, count
+from rmapreplay.analysis.explain.text import born, state
+from rmapreplay.analysis.inspect.moment import describe_object
+from rmapreplay.analysis.inspect.tree import Branch, count
 from rmapreplay.testing.rows import line
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.inspect import Inspection, Place
-    from rmapreplay.analysis.inspect_moment import Mm, Vma
+    from rmapreplay.analysis.inspect.inspection import Inspection, Place
+    from rmapreplay.analysis.inspect.moment import Mm, Vma
 
 SHOWN_VMAS: Final = 60
 """If no more than so many VMAs are asked for, each is shown."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from rmapreplay.analysis.estimates import PER_OPERATION, PER_WALK, CostModel
-from rmapreplay.analysis.export import Spooled, cost_columns, replayed
+from rmapreplay.analysis.export.spool import Spooled, cost_columns, replayed
 from rmapreplay.replay import DEFAULT_WALKS
 from rmapreplay.traces.errors import RmapReplayError
 from rmapreplay.traces.files import write_whole

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rmapreplay.analysis.alignment import WalkSpool
-from rmapreplay.analysis.compare import replay_walks
-from rmapreplay.analysis.divergence import Divergence, find, search
-from rmapreplay.analysis.vocabulary import FOUND
+from rmapreplay.analysis.compare.alignment import WalkSpool
+from rmapreplay.analysis.compare.comparison import replay_walks
+from rmapreplay.analysis.compare.divergence import Divergence, find, search
+from rmapreplay.analysis.compare.vocabulary import FOUND
 from rmapreplay.replay.output import WholeDirectory
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.testing.shrink import shrink

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from rmapreplay.analysis.vocabulary import COSTS, REASONS
+from rmapreplay.analysis.compare.vocabulary import COSTS, REASONS
 
 WORST: Final = 10
 
@@ -33,7 +33,7 @@ _COMPACT_AFTER: Final = 64
 
 
 class Tally:
-    """Adds up blocks of aligned walks (analysis/alignment.py).
+    """Adds up blocks of aligned walks (analysis/compare/alignment.py).
 
     Args:
         models: labels; the first is the one that the others are held against.

@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rmapreplay.analysis.alignment import WalkSpool, aligned
-from rmapreplay.analysis.alignment_tally import WORST, Tally, distributions
-from rmapreplay.analysis.compare_metrics import add_ratios, metrics_of, total_of
+from rmapreplay.analysis.compare.alignment import WalkSpool, aligned
+from rmapreplay.analysis.compare.metrics import add_ratios, metrics_of, total_of
+from rmapreplay.analysis.compare.tally import WORST, Tally, distributions
+from rmapreplay.analysis.compare.vocabulary import (
+    COSTS,
+    DEFAULT_BY,
+    DEFAULT_METRIC,
+    GROUPS,
+    REASONS,
+)
 from rmapreplay.analysis.processes import comms
-from rmapreplay.analysis.vocabulary import COSTS, DEFAULT_BY, DEFAULT_METRIC, GROUPS, REASONS
 from rmapreplay.replay import DEFAULT_WALKS, engine
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.traces.errors import RmapReplayError

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from rmapreplay.analysis.vocabulary import COSTS
+from rmapreplay.analysis.compare.vocabulary import COSTS
 
 Models = Mapping[str, Mapping[str, Any]]
 """What a summary says of each model that finished, by label."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rmapreplay.analysis import explain_reasons as reasons
-from rmapreplay.analysis.explain_difference import difference
-from rmapreplay.analysis.inspect_history import Wanted, event, last_touches
-from rmapreplay.analysis.inspect_moment import PAGE, Mm, Moment, Vma
+from rmapreplay.analysis.explain import reasons
+from rmapreplay.analysis.explain.difference import difference
+from rmapreplay.analysis.inspect.history import Wanted, event, last_touches
+from rmapreplay.analysis.inspect.moment import PAGE, Mm, Moment, Vma
 from rmapreplay.replay import DEFAULT_WALKS
 from rmapreplay.replay.engine import check_walks, labels_of
 from rmapreplay.replay.specs import ModelSpec
@@ -166,19 +166,19 @@ class Explanation:
     def text(self, *, everything: bool = False) -> str:
         """As the command prints it where there is no terminal. Long lists are summarised unless
         `everything` is set."""
-        from rmapreplay.analysis.explain_text import tree
+        from rmapreplay.analysis.explain.text import tree
 
         return tree(self, everything=everything).plain()
 
     def dot(self) -> str:
         """A directed graph in the language of graphviz."""
-        from rmapreplay.analysis.explain_graph import dot
+        from rmapreplay.analysis.explain.graph import dot
 
         return dot(self)
 
     def mermaid(self) -> str:
         """A mermaid flowchart."""
-        from rmapreplay.analysis.explain_graph import mermaid
+        from rmapreplay.analysis.explain.graph import mermaid
 
         return mermaid(self)
 

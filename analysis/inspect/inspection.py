@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmapreplay.analysis.inspect_moment import PAGE, Mm, Moment, Vma
+from rmapreplay.analysis.inspect.moment import PAGE, Mm, Moment, Vma
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.traces.errors import RmapReplayError
 
@@ -95,7 +95,7 @@ class Inspection:
     def text(self, *, everything: bool = False) -> str:
         """As the command prints it where there is no terminal. Long lists are summarised unless
         `everything` is set."""
-        from rmapreplay.analysis.inspect_text import tree
+        from rmapreplay.analysis.inspect.text import tree
 
         return tree(self, everything=everything).plain()
 
@@ -122,7 +122,7 @@ def inspect(
     Raises RmapReplayError if there is no such row, process, or mapping at the address; ModelError,
     TraceFormatError.
     """
-    from rmapreplay.analysis.inspect_history import event
+    from rmapreplay.analysis.inspect.history import event
 
     if isinstance(trace, str | Path):
         from rmapreplay.traces.reader import read_trace

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from rmapreplay.analysis.alignment import NUMBERS, WalkSpool, aligned
-from rmapreplay.analysis.compare import Watch, check_metric, explain_command, place_of, replay_walks
+from rmapreplay.analysis.compare.alignment import NUMBERS, WalkSpool, aligned
+from rmapreplay.analysis.compare.comparison import (
+    Watch,
+    check_metric,
+    explain_command,
+    place_of,
+    replay_walks,
+)
+from rmapreplay.analysis.compare.vocabulary import FOUND
 from rmapreplay.analysis.processes import comms
-from rmapreplay.analysis.vocabulary import FOUND
 from rmapreplay.replay import DEFAULT_WALKS, engine
 from rmapreplay.replay.specs import ModelSpec
 from rmapreplay.testing.rows import Row

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rmapreplay.analysis.explain_text import born
+from rmapreplay.analysis.explain.text import born
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.explain import Explanation, Process, Story, Visit
+    from rmapreplay.analysis.explain.explanation import Explanation, Process, Story, Visit
 
 _FILL: Final = {"hit": "#b7e1cd", "useless": "#fce8b2", "missed": "#f4c7c3", "other": "#eeeeee"}
 """Colours by what became of a process."""

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmapreplay.analysis.vocabulary import COSTS
+from rmapreplay.analysis.compare.vocabulary import COSTS
 
 BLOCK: Final = 1 << 17
 """Walks of each model that are looked at together; more only if they are all of one row."""
