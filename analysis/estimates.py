@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rmapreplay.replay.figures import is_rmap
 from rmapreplay.traces.errors import RmapReplayError
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ WEIGHTS: Final = tuple(
     dict.fromkeys((*PER_WALK.values(), *PER_OPERATION.values(), "allocate", "free"))
 )
 SHIPPED: Final = ("warm", "cold")
-
-_VMA = "vm_area_struct"
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class CostModel:
             costs["costs"][metric] * self.weights[name].ns for metric, name in PER_OPERATION.items()
         )
         for what, name in (("allocated", "allocate"), ("freed", "free")):
-            # VMAs are the machine's, and all models need them.
-            objects = sum(n for kind, n in costs[what].items() if kind != _VMA)
+            objects = sum(n for kind, n in costs[what].items() if is_rmap(kind))
             ns += objects * self.weights[name].ns
         for name, weight in self.counters.items():
             ns += costs["counters"].get(name, 0) * weight.ns

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rmapreplay.batch.tasks import Failure
+from rmapreplay.replay.figures import own_objects
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TOTALS: Final = ("walks", "visits", "hits", "useless", "misses")
-_NOT_RMAP: Final = "vm_area_struct"
 
 Value = tuple[str, str, str, float | None]
 """Group, name, stat, value."""
@@ -92,9 +92,7 @@ def totals(
         total["traces"] += 1
         for name in _TOTALS:
             total[name] += summary[name]
-        total["bytes_at_peak"] += sum(
-            kind["bytes_peak"] for name, kind in summary["objects"].items() if name != _NOT_RMAP
-        )
+        total["bytes_at_peak"] += own_objects(summary)["bytes_peak"]
     for total in found.values():
         if total["visits"]:
             total["useless_share"] = round(total["useless"] / total["visits"], 6)

@@ -19,6 +19,7 @@ from rmapreplay.cli import completion
 from rmapreplay.cli.errors import print_error
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import BACKENDS, DEFAULT_BACKEND, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
+from rmapreplay.replay.figures import FORK, forks, own_objects
 
 Summary = dict[str, Any]
 
@@ -237,10 +238,6 @@ def _print_summary(summary: Summary) -> None:
 _PER_WALK = ("visits", "useless", "steps", "lookups", "locks", "refcounts")
 
 
-# What a fork does; the copying has rows of its own in some traces.
-_FORK = ("fork", "dup_mmap")
-
-
 def _print_comparison(models: dict[str, Summary]) -> None:
     found = list(models.values())
     rows: list[list[Cell]] = [
@@ -253,53 +250,32 @@ def _print_comparison(models: dict[str, Summary]) -> None:
         )
     for metric in _PER_WALK:
         rows.append([f"{metric} per walk", *(each["walk"][metric]["mean"] for each in found)])
-    rows.append(["bytes at peak, without VMAs", *map(_bytes_at_peak, found)])
-    forks = [_forks(each) for each in found]
-    if all(fork["calls"] for fork in forks):
+    rows.append(
+        ["bytes at peak, without VMAs", *(own_objects(each)["bytes_peak"] for each in found)]
+    )
+    of_forks = [forks(each) for each in found]
+    if all(fork["calls"] for fork in of_forks):
         for what in ("objects", "links", "locks", "refcounts"):
-            per_fork = [float(fork[what] / fork["calls"]) for fork in forks]
+            per_fork = [float(fork[what] / fork["calls"]) for fork in of_forks]
             rows.append([f"{what} per fork", *per_fork])
     if any("estimated_ns" in each for each in found):
-        rows += _estimated(found, forks)
+        rows += _estimated(found, of_forks)
     if any(each["verified"] for each in found):
         rows.append(["times verified", *(each["verified"] for each in found)])
     rows.append(["events per second", *(each["events_per_second"] for each in found)])
     print_table(["", *models], rows)
 
 
-def _estimated(found: list[Summary], forks: list[dict[str, int]]) -> list[list[Cell]]:
+def _estimated(found: list[Summary], of_forks: list[dict[str, int]]) -> list[list[Cell]]:
     estimates = [each["estimated_ns"] for each in found]
     rows: list[list[Cell]] = [["estimated ns per walk", *(each["per_walk"] for each in estimates)]]
-    if all(fork["calls"] for fork in forks):
+    if all(fork["calls"] for fork in of_forks):
         per_fork = [
-            sum(each["operations"].get(op, 0.0) for op in _FORK) / fork["calls"]
-            for each, fork in zip(estimates, forks, strict=True)
+            sum(each["operations"].get(op, 0.0) for op in FORK) / fork["calls"]
+            for each, fork in zip(estimates, of_forks, strict=True)
         ]
         rows.append(["estimated ns per fork", *per_fork])
     return rows
-
-
-def _bytes_at_peak(found: Summary) -> int:
-    """Of the model's own objects, each kind at its own peak."""
-    return sum(kind["bytes_peak"] for name, kind in found["objects"].items() if _is_rmap(name))
-
-
-def _forks(found: Summary) -> dict[str, int]:
-    """What forks cost."""
-    sums = dict.fromkeys(("calls", "objects", "links", "locks", "refcounts"), 0)
-    for name in _FORK:
-        if operation := found["operations"].get(name):
-            sums["calls"] += operation["calls"] if name == "fork" else 0
-            sums["objects"] += sum(
-                n for kind, n in operation["allocated"].items() if _is_rmap(kind)
-            )
-            for cost, n in operation["costs"].items():
-                sums[cost] += n
-    return sums
-
-
-def _is_rmap(kind: str) -> bool:
-    return kind != "vm_area_struct"
 
 
 def _print_model(found: Summary) -> None:

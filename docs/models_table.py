@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import rmapreplay as rr
+from rmapreplay.replay.figures import own_objects
 
 TRACES: Final = ("redis", "pymp", "captured/postgres", "captured/fork_server")
 _OBJECTS: Final = ("anon_vma", "anon_vma_chain")
@@ -44,12 +45,11 @@ def table() -> Iterator[str]:
         name = Path(trace).name
         for model, found in summary["models"].items():
             objects = found["objects"]
-            rmap = [n["bytes_peak"] for kind, n in objects.items() if kind != "vm_area_struct"]
             peaks = [f"{objects[kind]['peak']:,}" if kind in objects else "" for kind in _OBJECTS]
             cells = (
                 *(name, f"`{model}`", f"{found['walk']['visits']['mean']:.3f}"),
                 *(f"{100 * found['useless'] / found['visits']:.1f} %", f"{found['misses']:,}"),
-                *(f"{sum(rmap):,}", *peaks),
+                *(f"{own_objects(found)['bytes_peak']:,}", *peaks),
             )
             yield "| " + " | ".join(cells) + " |\n"
             name = ""

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from rmapreplay.analysis.compare.vocabulary import COSTS
+from rmapreplay.replay.figures import forks, own_objects
 
 Models = Mapping[str, Mapping[str, Any]]
 """What a summary says of each model that finished, by label."""
@@ -37,7 +38,7 @@ def metrics_of(trace: str, models: Models) -> pl.DataFrame:
         (trace, label, *figure, float(value))
         for label, found in models.items()
         for figure, value in _figures(
-            {name: found[name] for name in _TOTALS}, found["walk"], _objects(found), forks(found)
+            {name: found[name] for name in _TOTALS}, found["walk"], own_objects(found), forks(found)
         )
     ]
     return pl.DataFrame(rows, _SCHEMA, orient="row")
@@ -55,7 +56,7 @@ def total_of(traces: Sequence[Models], walk: Mapping[str, Mapping[str, Any]]) ->
     for label in traces[0]:
         each = [models[label] for models in traces]
         totals = {name: sum(found[name] for found in each) for name in _TOTALS}
-        objects = _sum(map(_objects, each))
+        objects = _sum(map(own_objects, each))
         figures = _figures(totals, walk[label], objects, _sum(map(forks, each)))
         rows += [(None, label, *figure, float(value)) for figure, value in figures]
     return pl.DataFrame(rows, _SCHEMA, orient="row")
@@ -66,29 +67,6 @@ def add_ratios(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     metrics = pl.concat(parts) if parts else pl.DataFrame(schema=_SCHEMA)
     reference = pl.col("value").first().over("trace", "group", "name", "stat")
     return metrics.with_columns(ratio=pl.when(reference != 0).then(pl.col("value") / reference))
-
-
-def forks(found: Mapping[str, Any]) -> dict[str, int]:
-    """What forks cost a model, together with the copying that has rows of its own in some traces:
-    calls, and sums over them of objects (its own) made, links, locks, refcounts."""
-    sums = dict.fromkeys(("calls", *_PER_FORK), 0)
-    for name in ("fork", "dup_mmap"):
-        if operation := found["operations"].get(name):
-            sums["calls"] += operation["calls"] if name == "fork" else 0
-            sums["objects"] += sum(n for kind, n in operation["allocated"].items() if is_rmap(kind))
-            for cost, n in operation["costs"].items():
-                sums[cost] += n
-    return sums
-
-
-def is_rmap(kind: str) -> bool:
-    """Whether objects of a kind are the model's own."""
-    return kind != "vm_area_struct"
-
-
-def _objects(found: Mapping[str, Any]) -> dict[str, int]:
-    own = [counts for kind, counts in found["objects"].items() if is_rmap(kind)]
-    return {name: sum(counts[name] for counts in own) for name in ("allocated", "bytes_peak")}
 
 
 def _sum(parts: Iterator[dict[str, int]]) -> dict[str, int]:

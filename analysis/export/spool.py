@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from rmapreplay.analysis.processes import comms
 from rmapreplay.replay import DEFAULT_WALKS
+from rmapreplay.replay.figures import is_rmap
 from rmapreplay.replay.result import replay
 from rmapreplay.traces.reader import Trace, read_trace
 
@@ -87,6 +88,6 @@ def cost_columns(columns: Sequence[str]) -> list[str]:
     objects = [
         name
         for name in columns
-        if name.endswith(("_allocated", "_freed")) and not name.startswith("vm_area_struct")
+        if name.endswith(("_allocated", "_freed")) and is_rmap(name.rpartition("_")[0])
     ]
     return [*_COSTS, *objects]
