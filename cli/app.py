@@ -25,6 +25,7 @@ from rmapreplay.cli.info import info
 from rmapreplay.cli.inspect import inspect
 from rmapreplay.cli.models import models
 from rmapreplay.cli.new_model import new_model
+from rmapreplay.cli.report import report
 from rmapreplay.cli.run import RunCommand, run
 from rmapreplay.cli.scenario import scenario
 from rmapreplay.cli.timeline import timeline
@@ -50,6 +51,7 @@ app.command("batch")(batch)
 app.command("info")(info)
 app.command("inspect")(inspect)
 app.command("models")(models)
+app.command("report")(report)
 app.command("timeline")(timeline)
 app.add_typer(scenario, name="scenario")
 app.command("new-model")(new_model)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rmapreplay.analysis.export.folded import export_folded
     from rmapreplay.analysis.export.perfetto import export_perfetto
     from rmapreplay.analysis.inspect.inspection import Inspection, inspect
+    from rmapreplay.analysis.report.document import Report, report
     from rmapreplay.batch.dataset import BatchResult, read_batch
     from rmapreplay.replay.check import Check, check
     from rmapreplay.replay.timeline import Timeline, read_timeline, timeline
@@ -70,6 +71,7 @@ _HOMES = {
     "Machine": "rmapreplay.rmap_models.base",
     "ModelError": "rmapreplay.traces.errors",
     "Param": "rmapreplay.rmap_models.base",
+    "Report": "rmapreplay.analysis.report.document",
     "RmapModel": "rmapreplay.rmap_models.base",
     "RmapReplayError": "rmapreplay.traces.errors",
     "Scenario": "rmapreplay.traces.scenarios",
@@ -98,6 +100,7 @@ _HOMES = {
     "read_timeline": "rmapreplay.replay.timeline",
     "read_trace": "rmapreplay.traces.reader",
     "register": "rmapreplay.rmap_models.registry",
+    "report": "rmapreplay.analysis.report.document",
     "shrink_divergence": "rmapreplay.analysis.compare.shrink",
     "timeline": "rmapreplay.replay.timeline",
 }
@@ -119,6 +122,7 @@ __all__ = [
     "Machine",
     "ModelError",
     "Param",
+    "Report",
     "Result",
     "RmapModel",
     "RmapReplayError",
@@ -151,6 +155,7 @@ __all__ = [
     "read_trace",
     "register",
     "replay",
+    "report",
     "shrink_divergence",
     "timeline",
 ]
