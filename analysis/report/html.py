@@ -22,8 +22,8 @@ from rmapreplay.analysis.report.worst import explain_all
 from rmapreplay.traces.errors import RmapReplayError
 
 if TYPE_CHECKING:
-    from rmapreplay.analysis.report.document import Report
     from rmapreplay.analysis.report.charts import Drawing
+    from rmapreplay.analysis.report.document import Report
 
 _OVERVIEW: Final = ("visits", "useless", "bytes")
 _COSTS: Final = {

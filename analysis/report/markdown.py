@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = 100
 _SHOWN: Final = ("visits", "useless", "bytes")
 _WORST: Final = 5
+_CODE: Final = "      "  # a block of code in a list
 _NAMES: Final = 24  # columns for the name of a trace
 
 
@@ -109,11 +110,18 @@ def _worst(report: Report) -> list[str]:
             f"useless) where {least} {each.other_visits:,}",
             "  ",
         )
-        # A command is not wrapped: it is to be copied.
-        lines += ["", f"      {each.command(report.results.walks_policy)}", ""]
+        lines += ["", *_command(each.command(report.results.walks_policy)), ""]
     if len(worst) > _WORST:
         lines += [f"{len(worst) - _WORST} more are in the report as HTML."]
     return lines
+
+
+def _command(command: str) -> list[str]:
+    """A command, on two lines if it is long; a shell takes it as it is."""
+    if len(command) + len(_CODE) <= _COLUMNS:
+        return [_CODE + command]
+    first, option, rest = command.rpartition(" --walk ")
+    return [f"{_CODE}{first} \\", f"{_CODE}   {option}{rest}"]
 
 
 def _failures(report: Report) -> list[str]:
