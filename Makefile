@@ -81,6 +81,12 @@ corpus-bundle: $(VENV)/installed  ## bundle NAMES="a b" of the captures in OUT=d
 corpus-rebuild: $(VENV)/installed  ## make the bundled traces again from the raw captures in RAW=dir
 	$(BIN)/python traces/corpus/build.py $(or $(RAW),$(error say where the raw captures are: RAW=dir))
 
+.PHONY: report
+report: $(VENV)/dev-tools $(VENV)/installed  ## the bundled corpus under every model, as a page: $(BUILD)/report.html
+	$(BIN)/rmapreplay batch traces/corpus -o $(BUILD)/report --force -m anon_vma,cow,cow-poc,pte_chain \
+	  -m anonmm,anon_vma_global,anon_vma_lazy || [ $$? = 1 ]
+	$(BIN)/rmapreplay report $(BUILD)/report -o $(BUILD)/report.html --force
+
 .PHONY: fidelity
 fidelity: $(VENV)/installed  ## check the bundled traces and those in TRACES; the table in docs/fidelity.md
 	$(BIN)/python docs/fidelity_table.py $(filter-out %.truth.parquet, \

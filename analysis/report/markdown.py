@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -117,11 +118,16 @@ def _worst(report: Report) -> list[str]:
 
 
 def _command(command: str) -> list[str]:
-    """A command, on two lines if it is long; a shell takes it as it is."""
-    if len(command) + len(_CODE) <= _COLUMNS:
-        return [_CODE + command]
-    first, option, rest = command.rpartition(" --walk ")
-    return [f"{_CODE}{first} \\", f"{_CODE}   {option}{rest}"]
+    """A command, on several lines if it is long; a shell takes it as it is."""
+    lines = [_CODE]
+    for part in re.split(r" (?=-)", command):
+        added = part if lines[-1].isspace() else f" {part}"
+        if not lines[-1].isspace() and len(lines[-1]) + len(added) > _COLUMNS - 2:
+            lines[-1] += " \\"
+            lines.append(f"{_CODE}    {part}")
+        else:
+            lines[-1] += added
+    return lines
 
 
 def _failures(report: Report) -> list[str]:

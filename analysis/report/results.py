@@ -253,7 +253,12 @@ def _of_run(directory: Path) -> Results:
         summary = json.loads((directory / "summary.json").read_text())
         path = summary["trace"]["path"]
         name = Path(path).stem if path else "trace"
-        told = {"name": name, "events": summary["events"], **summary["trace"]["metadata"]}
+        metadata = summary["trace"]["metadata"]
+        told = {
+            "name": name,
+            "events": summary["events"],
+            **{key: metadata.get(key) for key in ("kernel", "description")},
+        }
         failed = [
             Failure(name, label, "InvariantError" if why["invariant"] else "ModelError",
                     why["message"], why["event"])
