@@ -101,6 +101,15 @@ def compare(
         float, typer.Option(min=0.0, metavar="N", help="How long --shrink may take.")
     ] = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in DIR.")] = False,
+    cost_model: Annotated[
+        str | None,
+        typer.Option(
+            "--cost-model",
+            autocompletion=completion.cost_models,
+            metavar="warm|cold|FILE.toml",
+            help="Also estimate nanoseconds: what was counted, times these weights.",
+        ),
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
     threads: Annotated[
         int | None,
@@ -136,7 +145,7 @@ def compare(
                 force=force,
             )
         else:
-            code = _compare(places, specs, walks, metric, by, threads, output, bars)
+            code = _compare(places, specs, walks, metric, by, cost_model, threads, output, bars)
     if code:
         raise typer.Exit(code)
 
@@ -181,6 +190,7 @@ def _compare(
     walks: str,
     metric: str,
     by: str,
+    cost_model: str | None,
     threads: int | None,
     output: Format,
     bars: _Bars,
@@ -193,6 +203,7 @@ def _compare(
         walks=walks,
         metric=metric,
         by=[each for each in by.split(",") if each],
+        cost_model=rr.read_cost_model(cost_model) if cost_model else None,
         threads=threads,
         watch=bars.next,
     )

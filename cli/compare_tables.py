@@ -110,6 +110,14 @@ def _print_metrics(metrics: Sequence[Part], models: Sequence[str]) -> None:
                     lambda model, name=name: figures[model, name, "fork", "mean"]["value"],
                 )
             )
+    for name in ("walk", "fork"):
+        if (models[0], name, "estimate", "mean") in figures:
+            rows.append(
+                row(
+                    *(f"estimated ns per {name}", name, "estimate", "mean"),
+                    lambda model, name=name: figures[model, name, "estimate", "mean"]["value"],
+                )
+            )
     header = ["per walk: mean / p95 / max", models[0]]
     for model in models[1:]:
         header += [model, "ratio"]

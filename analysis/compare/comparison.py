@@ -24,6 +24,7 @@ from rmapreplay.analysis.compare.vocabulary import (
     GROUPS,
     REASONS,
 )
+from rmapreplay.analysis.estimates import CostModel, estimate
 from rmapreplay.analysis.processes import comms
 from rmapreplay.replay import DEFAULT_WALKS, engine
 from rmapreplay.replay.specs import ModelSpec
@@ -60,7 +61,8 @@ class Comparison:
         traces: name, path and rows of each trace that was replayed, its `reference`, and `whole`:
             whether all models finished.
         metrics: a row for each trace, model and figure: trace, model, group (walks, walk, object,
-            fork), name, stat, value (f64), ratio (to the reference; null if that is 0).
+            fork, and with a cost model estimate), name, stat, value (f64), ratio (to the reference;
+            null if that is 0).
         alignment: a row for each trace and model but the reference: trace, model, reference, walks
             (that both make), alone and lacking (that only this model, or only the reference makes),
             missed_walks, more_walks and more (walks in which it costs more, and by how much in
@@ -141,6 +143,7 @@ def compare(
     walks: str = DEFAULT_WALKS,
     metric: str = DEFAULT_METRIC,
     by: Sequence[str] = DEFAULT_BY,
+    cost_model: CostModel | None = None,
     threads: int | None = None,
     watch: Watch | None = None,
 ) -> Comparison:
@@ -153,6 +156,7 @@ def compare(
         metric: what is compared walk by walk: visits, useless, steps, lookups, locks or refcounts.
         by: what walks are grouped by: reason (what the visits found), process, mapping, sharers,
             depth (forks since exec), kind, order.
+        cost_model: weights to estimate nanoseconds with, of walks and forks.
         threads: models replayed at a time.
         watch: told how far it is.
 
@@ -187,6 +191,8 @@ def compare(
             continue
         failures += result.failures
         if result.summary["models"]:
+            if cost_model:
+                result.summary = estimate(result.summary, cost_model)
             results.append(result)
     return _together(labels, walks, metric, list(by), results, failures)
 

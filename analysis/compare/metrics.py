@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import polars as pl
 
 from rmapreplay.analysis.compare.vocabulary import COSTS
-from rmapreplay.replay.figures import forks, own_objects
+from rmapreplay.replay.figures import FORK, forks, own_objects
+
+_N = TypeVar("_N", int, float)
 
 Models = Mapping[str, Mapping[str, Any]]
 """What a summary says of each model that finished, by label."""
@@ -31,14 +33,19 @@ def metrics_of(trace: str, models: Models) -> pl.DataFrame:
     """A row for each model and figure: trace, model, group, name, stat, value.
 
     The groups are `walks` (sums over all of them), `walk` (mean, p95 and max per walk), `object`
-    (the model's own, all kinds: allocated; bytes, each kind at its peak) and `fork` (mean per call;
-    none if there was no fork).
+    (the model's own, all kinds: allocated; bytes, each kind at its peak), `fork` (mean per call;
+    none if there was no fork), and of a summary with estimates `estimate` (mean nanoseconds of a
+    walk and of a fork).
     """
     rows = [
         (trace, label, *figure, float(value))
         for label, found in models.items()
         for figure, value in _figures(
-            {name: found[name] for name in _TOTALS}, found["walk"], own_objects(found), forks(found)
+            {name: found[name] for name in _TOTALS},
+            found["walk"],
+            own_objects(found),
+            forks(found),
+            _estimated(found),
         )
     ]
     return pl.DataFrame(rows, _SCHEMA, orient="row")
@@ -57,7 +64,8 @@ def total_of(traces: Sequence[Models], walk: Mapping[str, Mapping[str, Any]]) ->
         each = [models[label] for models in traces]
         totals = {name: sum(found[name] for found in each) for name in _TOTALS}
         objects = _sum(map(own_objects, each))
-        figures = _figures(totals, walk[label], objects, _sum(map(forks, each)))
+        estimated = _sum(map(_estimated, each))
+        figures = _figures(totals, walk[label], objects, _sum(map(forks, each)), estimated)
         rows += [(None, label, *figure, float(value)) for figure, value in figures]
     return pl.DataFrame(rows, _SCHEMA, orient="row")
 
@@ -69,8 +77,19 @@ def add_ratios(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return metrics.with_columns(ratio=pl.when(reference != 0).then(pl.col("value") / reference))
 
 
-def _sum(parts: Iterator[dict[str, int]]) -> dict[str, int]:
-    sums: dict[str, int] = {}
+def _estimated(found: Mapping[str, Any]) -> dict[str, float]:
+    """Estimated nanoseconds of all walks, and of all forks; nothing if there are no estimates."""
+    estimated = found.get("estimated_ns")
+    if estimated is None:
+        return {}
+    return {
+        "walk": estimated["walks"],
+        "fork": sum(estimated["operations"].get(op, 0.0) for op in FORK),
+    }
+
+
+def _sum(parts: Iterable[dict[str, _N]]) -> dict[str, _N]:
+    sums: dict[str, Any] = {}
     for part in parts:
         for name, n in part.items():
             sums[name] = sums.get(name, 0) + n
@@ -82,6 +101,7 @@ def _figures(
     walk: Mapping[str, Mapping[str, float]],
     objects: Mapping[str, int],
     per_fork: Mapping[str, int],
+    estimated: Mapping[str, float],
 ) -> Iterator[tuple[tuple[str, str, str], float]]:
     for name in _TOTALS:
         yield ("walks", name, "sum"), totals[name]
@@ -93,3 +113,6 @@ def _figures(
     if per_fork["calls"]:
         for name in _PER_FORK:
             yield ("fork", name, "mean"), per_fork[name] / per_fork["calls"]
+    for name, calls in (("walk", totals["walks"]), ("fork", per_fork["calls"])):
+        if estimated and calls:
+            yield ("estimate", name, "mean"), estimated[name] / calls

@@ -318,6 +318,29 @@ def test_it_says_what_run_says() -> None:
     assert said_by_mapping.sort("value").equals(by_mapping.sort("value"))
 
 
+def test_estimates_are_of_all_walks_and_forks() -> None:
+    traces, models = [CORPUS / "bash.parquet", CORPUS / "redis.parquet"], ["anon_vma", "cow"]
+    cold = rr.read_cost_model("cold")
+    found = rr.compare(traces, models, cost_model=cold)
+    for model in models:
+        of = [
+            rr.estimate(rr.replay(trace, model).summary, cold)["models"][model] for trace in traces
+        ]
+        estimates = [each["estimated_ns"] for each in of]
+        walk, fork = (
+            found.metrics.filter(
+                pl.col("trace").is_null(), group="estimate", model=model, name=name
+            )
+            for name in ("walk", "fork")
+        )
+        walks = sum(each["walks"] for each in of)
+        assert walk["value"].item() == pytest.approx(sum(e["walks"] for e in estimates) / walks)
+        forks = sum(each["operations"]["fork"]["calls"] for each in of)
+        ns = sum(e["operations"].get(op, 0) for e in estimates for op in ("fork", "dup_mmap"))
+        assert fork["value"].item() == pytest.approx(ns / forks)
+    assert rr.compare(traces[0], models).metrics.filter(group="estimate").is_empty()
+
+
 def test_the_same_twice() -> None:
     first, second = (
         json.dumps(rr.compare(CORPUS / "rmap.parquet", ["anon_vma", "cow"], threads=n).to_dict())
