@@ -101,11 +101,11 @@ def memory_curves(results: Results, traces: Sequence[TraceInfo]) -> pl.DataFrame
     )
 
 
-def first_misses(results: Results, most: int) -> pl.DataFrame:
+def first_misses(results: Results) -> pl.DataFrame:
     """Of each trace and model that has misses, how many, and the first of them.
 
     Columns: trace, model (strings), misses, walks (i64, walks with misses), walk, seq, pid, addr.
-    The pairs with the most misses, at most `most` of them.
+    The pairs with the most misses first.
     """
     import polars as pl
 
@@ -125,7 +125,6 @@ def first_misses(results: Results, most: int) -> pl.DataFrame:
         )
         .collect(engine="streaming")
         .sort(pl.col("misses"), "trace", "model", descending=[True, False, False])
-        .head(most)
     )
 
 

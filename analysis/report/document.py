@@ -83,6 +83,8 @@ def report(
     from rmapreplay.analysis.estimates import CostModel, read_cost_model
 
     read = read_results(results)
+    if not read.numbers:
+        raise RmapReplayError(f"{read.directory}: nothing to report: all of its replays failed")
     reference = read.models[0] if reference is None else reference
     if reference not in read.models:
         raise RmapReplayError(

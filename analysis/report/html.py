@@ -32,7 +32,6 @@ _COSTS: Final = {
     "locks": "locks",
     "refcounts": "reference counts changed",
 }
-_SHOWN_MISSES: Final = 30
 
 
 def page(report: Report, explained: int) -> str:
@@ -74,7 +73,7 @@ def page(report: Report, explained: int) -> str:
         operation_charts=_operation_charts(results, drawing),
         told=explain_all(results, report.worst.all(), explained),
         explained=explained,
-        misses=first_misses(results, _SHOWN_MISSES).to_dicts(),
+        misses=first_misses(results).to_dicts(),
         anomalies=_anomalies(results),
         drawn=len(traces),
         points=CURVE_POINTS,

@@ -114,7 +114,11 @@ def matrices(results: Results, reference: str, cost_model: CostModel | None) -> 
     """All metrics; those that need walks or forks only where there are some, estimates only with a
     cost model."""
     made = [_matrix(results, reference, metric) for metric in (*_COUNTED, *_estimates(cost_model))]
-    return [each for each in made if any(cell.value is not None for cell in each.total.cells)]
+    return [
+        each
+        for each in made
+        if any(cell.value is not None for row in each.rows for cell in row.cells)
+    ]
 
 
 def _matrix(results: Results, reference: str, metric: Metric) -> Matrix:

@@ -165,6 +165,11 @@ def test_failures_are_kept(tmp_path: Path, cli: Any, results: Path) -> None:
     assert made.returncode == 0
     assert "**Failed.** 2 of 4 replays, on 1 trace" in made.stdout
     assert "- broken, `anon_vma`: " in made.stdout
+    (corpus / "merge.parquet").unlink()
+    rr.batch(corpus, "anon_vma,cow", out=tmp_path / "none", walks="end")
+    made = cli("report", tmp_path / "none", "--format", "md")
+    assert made.returncode == 2
+    assert "nothing to report: all of its replays failed" in made.stderr
     html = rr.report(tmp_path / "out").html(explained=0)
     assert html.count('<th scope="row">broken</th><td class="t"><code>') == 2
 
@@ -194,6 +199,10 @@ def test_a_run_is_reported_too(tmp_path: Path, cli: Any) -> None:
     for model, cell in made.matrices[0].totals().items():
         assert cell.value == pytest.approx(models[model]["walk"]["visits"]["mean"])
     assert "<h1>" in made.html(explained=1)
+    frames = tmp_path / "frames"
+    ran = cli("run", trace, "-m", "cow", "-m", "anon_vma", "--backend", "frames", "--out", frames)
+    assert ran.returncode == 0
+    assert "Visits per walk" in rr.report(frames, cost_model="cold").html(explained=0)
     one = tmp_path / "one"
     assert cli("run", trace, "-m", "cow", "--out", one).returncode == 0
     alone = rr.report(one)
