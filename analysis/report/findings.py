@@ -64,7 +64,7 @@ def _compared(
     fair = {model: cell for model, cell in totals.items() if model not in holes} or totals
     values = {model: cell.value or 0.0 for model, cell in fair.items()}
     if not values:
-        return "Nothing to compare."
+        return "Nothing to compare: no trace has results of every model."
     most, least = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
     if len(values) == 1 or values[most] == values[least]:
         who = f"`{most}`: " if len(values) == 1 else "All the same: "
