@@ -62,13 +62,12 @@ def values(record: Mapping[str, Any]) -> Iterator[Value]:
             yield "site", kind, site, value
     for op, told in found["operations"].items():
         yield "operation", op, "calls", told["calls"]
-        for stat, value in told["costs"].items():
+        # A model may call a counter as the sum is called which it alone makes.
+        for stat, value in {**told["counters"], **told["costs"]}.items():
             yield "operation", op, stat, value
         for what in ("allocated", "freed"):
             for kind, value in told[what].items():
                 yield "operation", op, f"{kind}_{what}", value
-        for counter, value in told["counters"].items():
-            yield "operation", op, counter, value
     for kind, told in found["anomalies"].items():
         yield "anomaly", kind, "count", told["count"]
         yield "anomaly", kind, "first_row", told["first_row"]

@@ -68,6 +68,7 @@ def test_the_summary_is_that_of_single_replays(reference, corpus):
     told = rr.replay(corpus / "deep/scen.parquet", "cow", walks=WALKS).summary
     cow = told["models"]["cow"]
     rows = reference.summary.filter(trace="deep/scen", model="cow").collect()
+    assert not rows.select("group", "name", "stat").is_duplicated().any()
     found = {tuple(row[2:5]): row[5] for row in rows.rows()}
     assert found["replay", "events", "total"] == told["events"]
     for name in ("walks", "visits", "hits", "useless", "misses"):

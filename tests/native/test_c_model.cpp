@@ -242,10 +242,10 @@ TEST_CASE("C model: the machine answers what it is asked") {
         CHECK(vma.anon_pgoff == X >> RMAP_PAGE_SHIFT);
         CHECK(vma.mm == 1u);
         CHECK(vma.mm_rmap == reinterpret_cast<void*>(u64{101}));
-        CHECK((vma.flags & RMAP_VM_WRITE) != 0);
+        CHECK((vma.flags & RMAP_VM_WRITE) != 0u);
         CHECK(m->prev(m, vma.vma, &other) == 0);
         CHECK(m->next(m, vma.vma, &other) == 1);
-        CHECK((other.flags & RMAP_VM_GROWSDOWN) != 0);
+        CHECK((other.flags & RMAP_VM_GROWSDOWN) != 0u);
         CHECK(m->next(m, other.vma, &other) == 0);
         CHECK(m->find_vma(m, 1, ~u64{0}, &other) == 0);
         CHECK(m->find(m, vma.vma + (u64{1} << 32), &other) == 0);
