@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _WALKS = {
-    "scan:16": "of every live folio, at 16 points",
-    "every:100000": "of a folio after each so many events",
+    "scan:16": "of every live folio, at so many points",
+    "every:100000": "of every live folio, after each so many events",
     "sample:1000@1": "so many in all, at random; then the seed",
     "reclaim:64": "after each so many events, of the folio that the clock hand comes to",
     "end": "of every folio that lives at the end",

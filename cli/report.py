@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from rmapreplay.cli import completion
+
 
 class ReportFormat(StrEnum):
     """What --format takes."""
@@ -42,6 +44,7 @@ def report(
         str | None,
         typer.Option(
             "--cost-model",
+            autocompletion=completion.cost_models,
             metavar="warm|cold|FILE.toml",
             help="Also estimate nanoseconds: what was counted, times these weights.",
         ),
