@@ -102,6 +102,16 @@ cost-models: $(VENV)/build-tools  ## measure the weights of the cost models warm
 	@$(BIN)/cmake --build $(BUILD)/bench -- --quiet
 	@$(BIN)/python benchmarks/cost_models.py $(BUILD)/bench/weights analysis/cost_models
 
+.PHONY: docs
+docs: $(VENV)/docs-tools $(VENV)/installed  ## the documentation as a site, in build/docs; warnings are errors
+	$(BIN)/sphinx-build -q -W --keep-going -n -d $(BUILD)/docs-trees docs $(BUILD)/docs
+	@echo "$(BUILD)/docs/index.html"
+
+.PHONY: docs-written
+docs-written: $(VENV)/dev-tools $(VENV)/installed  ## write what the docs say of the command line and of its output anew
+	$(BIN)/python docs/cli_reference.py
+	$(BIN)/python docs/console.py docs/run.md docs/tutorial.md
+
 .PHONY: kernel-truth-bundle
 kernel-truth-bundle: $(VENV)/installed  ## keep the recordings in OUT=dir as the tests' data
 	$(BIN)/python tests/kernel/bundle.py $(or $(OUT),build/kernel/out)
@@ -174,6 +184,12 @@ $(VENV)/build-tools: pyproject.toml
 $(VENV)/dev-tools: $(VENV)/build-tools
 	@echo "installing test and lint tools into $(VENV)"
 	@$(call requirements,project.optional-dependencies.dev) > $(VENV)/requirements.txt
+	@$(PIP) install -r $(VENV)/requirements.txt
+	@touch $@
+
+$(VENV)/docs-tools: $(VENV)/build-tools
+	@echo "installing Sphinx into $(VENV)"
+	@$(call requirements,project.optional-dependencies.docs) > $(VENV)/requirements.txt
 	@$(PIP) install -r $(VENV)/requirements.txt
 	@touch $@
 

@@ -63,7 +63,7 @@ def batch(
     the same, byte for byte, wherever and in whatever order the pairs are replayed.
 
     Args:
-        corpus: directories, traces, globs, lists (*.txt), or URLs of these (docs/batch.md).
+        corpus: directories, traces, globs, lists (`*.txt`), or URLs of these (docs/batch.md).
         models: specs, as `--model` takes them, or one text with commas between them.
         out: a directory for the results; made if it is not there.
         walks: when walks happen beside those recorded, as for replay().
