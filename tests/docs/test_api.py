@@ -33,9 +33,15 @@ def test_every_page_has_its_link():
 
 
 def test_links_between_pages():
-    for page in DOCS.glob("*.md"):
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (DOCS / link).exists(), f"{page.name}: {link}"
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_leads_to_every_page():
+    text = (DOCS.parent / "README.md").read_text()
+    for page in [*DOCS.glob("*.md"), DOCS / "notebook.ipynb"]:
+        assert f"](docs/{page.name})" in text, page.name
 
 
 def test_the_notebook_is_kept_without_outputs():

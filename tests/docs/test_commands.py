@@ -57,6 +57,27 @@ def test_it_parses(words):
     parse(words[1:])
 
 
+def test_the_figures_of_the_readme():
+    """As the output in docs/compare.md has them, which tests/cli/test_compare.py tries."""
+    total = (ROOT / "docs" / "compare.md").read_text().split("total of 21 traces")[1]
+    told = (ROOT / "README.md").read_text()
+    for line, word in (
+        ("visits", "makes {:.2f} times the visits"),
+        ("useless", "{:.1f} times those"),
+    ):
+        ratio = float(re.search(rf"^{line} .* ([\d.]+)$", total, re.MULTILINE)[1])
+        assert word.format(ratio) in told
+    memory = float(re.search(r"^bytes at peak .* ([\d.]+)$", total, re.MULTILINE)[1])
+    assert round(memory, 1) == 0.1
+    assert "a tenth of the memory" in told
+
+
+def test_set_up_is_two_commands():
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("## Set up") : text.index("## Use it")]
+    assert re.findall(r"^    (.*)$", block, re.MULTILINE) == ["make demo", "make test"]
+
+
 def test_there_are_many():
     assert len(FOUND) > 60
     named = {param.values[0][1] for param in FOUND if "README" in param.id}
