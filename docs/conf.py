@@ -17,6 +17,7 @@ version = release = rmapreplay.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 default_role = "code"  # as docstrings mean it
+smartquotes = False  # "--verify" has two dashes
 nitpicky = True
 # Types of other projects, aliases that only type checkers see, and what scenarios are made of
 # inside have no place here.
@@ -48,6 +49,6 @@ html_css_files = ["site.css"]
 
 
 def setup(app: Sphinx) -> None:
-    """Languages that Pygments does not know, or that need more than colours."""
-    for language in ("mermaid", "scn"):
+    """Languages that Pygments does not know, and output, in which it sees prompts and strings."""
+    for language in ("console", "mermaid", "scn"):
         app.add_lexer(language, TextLexer)
