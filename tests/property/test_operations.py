@@ -66,11 +66,11 @@ class FoundByAddress(Written):
 
 
 class TestFoundByOffset(FoundByOffset.TestCase):
-    settings = settings(COMMON, max_examples=120 * max(1, MORE))
+    settings = settings(COMMON, max_examples=60 * max(1, MORE))
 
 
 class TestFoundByAddress(FoundByAddress.TestCase):
-    settings = settings(COMMON, max_examples=60 * max(1, MORE))
+    settings = settings(COMMON, max_examples=30 * max(1, MORE))
 
 
 class KeepsAll(Naive):
