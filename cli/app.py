@@ -38,23 +38,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", cls=RunCommand)(run)
-app.command("compare", cls=CompareCommand)(compare)
-app.command("check")(check)
-app.command("check-model")(check_model)
-app.command("capture", context_settings={"allow_interspersed_args": False})(capture)
-app.command("explain")(explain)
-app.command("export")(export)
-app.command("import")(import_)
-app.command("include-dir")(include_dir)
-app.command("batch")(batch)
-app.command("info")(info)
-app.command("inspect")(inspect)
-app.command("models")(models)
-app.command("report")(report)
-app.command("timeline")(timeline)
-app.add_typer(scenario, name="scenario")
-app.command("new-model")(new_model)
+_ASK, _TRACES, _MODELS = "Ask", "Traces", "Models"
+
+app.command("run", cls=RunCommand, rich_help_panel=_ASK)(run)
+app.command("compare", cls=CompareCommand, rich_help_panel=_ASK)(compare)
+app.command("explain", rich_help_panel=_ASK)(explain)
+app.command("inspect", rich_help_panel=_ASK)(inspect)
+app.command("batch", rich_help_panel=_ASK)(batch)
+app.command("report", rich_help_panel=_ASK)(report)
+app.command("timeline", rich_help_panel=_ASK)(timeline)
+app.command("export", rich_help_panel=_ASK)(export)
+app.command(
+    "capture",
+    rich_help_panel=_TRACES,
+    context_settings={"allow_interspersed_args": False},
+)(capture)
+app.command("import", rich_help_panel=_TRACES)(import_)
+app.command("info", rich_help_panel=_TRACES)(info)
+app.command("check", rich_help_panel=_TRACES)(check)
+app.add_typer(scenario, name="scenario", rich_help_panel=_TRACES)
+app.command("models", rich_help_panel=_MODELS)(models)
+app.command("check-model", rich_help_panel=_MODELS)(check_model)
+app.command("new-model", rich_help_panel=_MODELS)(new_model)
+app.command("include-dir", rich_help_panel=_MODELS)(include_dir)
 
 
 def _print_version(wanted: bool) -> None:

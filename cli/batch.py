@@ -71,7 +71,7 @@ def batch(
         Format, typer.Option("--format", help="How to print; json is the manifest.")
     ] = Format.table,
 ) -> None:
-    """Replay every trace of CORPUS under every model, and write one dataset to OUT.
+    """Replay a corpus under every model, and write one dataset to OUT.
 
     Each trace under each model is replayed in a process of its own; one that fails is told at the
     end, and the rest finish. Results that are in OUT already are not made again: after an

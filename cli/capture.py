@@ -74,11 +74,11 @@ def capture(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> int:
-    """Run a command, or attach to processes, and capture what they and all their descendants do
-    with their memory.
+    """Capture what a command, or running processes, do with their memory.
 
-    The capture lasts until the last of them has exited, or --duration, or Ctrl-C; in each case
-    there is a trace. What it could not record is counted, and events lost make it exit with 1.
+    With them all their descendants. The capture lasts until the last of them has exited, or
+    --duration, or Ctrl-C; in each case there is a trace. What it could not record is counted, and
+    events lost make it exit with 1.
     """
     from rmapreplay.traces.capture import session
     from rmapreplay.traces.capture.session import CaptureOptions

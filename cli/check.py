@@ -43,7 +43,7 @@ def check(
     ] = "anon_vma",
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
-    """Replay TRACE and compare it with what the kernel did: walks, objects, links and VMAs.
+    """Compare a replay with what the kernel did: walks, objects, links, VMAs.
 
     Exit code: 1 if anything differs, and then the first difference in order of the trace is named.
     """

@@ -53,7 +53,7 @@ def check_model(
     ] = _DEFAULT_OUT,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
-    """Check a model: scenarios, random sequences, invariants, accounting and determinism.
+    """Tell whether a model is right: scenarios, random sequences, accounting.
 
     Exit code: 1 if the model fails a check. Each failure says what went wrong, the state around it,
     and where a minimal trace of it is.

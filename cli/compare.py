@@ -116,9 +116,11 @@ def compare(
         typer.Option(min=1, metavar="N", help="Models to replay at a time; default: all."),
     ] = None,
 ) -> None:
-    """Replay every TRACE under several models and set these side by side: what walks, forks and
-    memory cost; in how many walks one does more than the first, by how much, where; and its worst
-    walks, with what to type to have them explained.
+    """Set models side by side: where one does more, by how much, in which walks.
+
+    Every TRACE is replayed under all of them. Told are what walks, forks and memory cost; in how
+    many walks one does more than the first, by how much, where; and its worst walks, with what to
+    type to have them explained.
 
     A trace that cannot be replayed, or a model that fails, takes no others with it: a line on
     standard error says what failed.

@@ -62,7 +62,7 @@ def explain(
         bool, typer.Option("--all", help="Show each of many visits and processes.")
     ] = False,
 ) -> None:
-    """Tell one walk step by step: who maps the folio, which VMAs the model visits, and why.
+    """Tell one walk step by step: who maps the folio, what is visited, and why.
 
     With two models the first line says how they differ (docs/explain.md).
     """

@@ -70,7 +70,7 @@ def export(
     ] = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace files.")] = False,
 ) -> None:
-    """Replay TRACE under models and write what it cost for other programs: Perfetto, flame graphs.
+    """Write what a replay cost for other programs: Perfetto, flame graphs.
 
     docs/export.md tells what is in the files.
     """

@@ -7,7 +7,7 @@ import typer
 
 
 def include_dir() -> None:
-    """Print the folder that rmap_model.h is in, for the compiler of a model in C.
+    """Print the folder that rmap_model.h is in, for models in C.
 
     cc -std=c11 -O2 -fPIC -shared -I$(rmapreplay include-dir) -o libmine.so mine.c
     """

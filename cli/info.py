@@ -31,7 +31,7 @@ def info(
     ],
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
-    """Print what a trace holds: operations, processes, forks, losses, and what was dropped."""
+    """Print what a trace holds: operations, processes, forks, losses."""
     from rmapreplay.traces.info import trace_info
     from rmapreplay.traces.reader import read_trace
 

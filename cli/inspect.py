@@ -65,7 +65,7 @@ def inspect(
         bool, typer.Option("--all", help="Show each of many VMAs and objects.")
     ] = False,
 ) -> None:
-    """Show the state of a replay after row SEQ: processes, VMAs, the model's objects and links."""
+    """Show what lives after a row: processes, VMAs, the model's objects and links."""
     from rmapreplay.analysis.inspect import inspection as looking
     from rmapreplay.analysis.inspect.text import tree
     from rmapreplay.traces.reader import read_trace

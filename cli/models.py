@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def models(
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
-    """List the models: parameters, objects with their bytes, locks, and what each counts."""
+    """List the models: parameters, objects, locks, and what each counts."""
     from rmapreplay.rmap_models import models as list_models
 
     found = list_models()

@@ -59,7 +59,7 @@ def report(
     ] = 6,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
 ) -> None:
-    """Write RESULTS as one page: which design walks more, wastes more and takes more memory, where.
+    """Write results as a page: which design walks, wastes and takes more, and where.
 
     HTML is one file that needs nothing else and no network; md is short, for a mail or a merge
     request (docs/report.md).

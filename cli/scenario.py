@@ -16,7 +16,7 @@ from rmapreplay.cli.tables import Format, number
 
 scenario = typer.Typer(
     no_args_is_help=True,
-    help="List the scenarios that come along, show one, and write scenarios in other forms.",
+    help="List the scenarios that come along, show one, write them in other forms.",
 )
 
 Named = Annotated[

@@ -46,7 +46,7 @@ def timeline(
     ] = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace a timeline in DIR.")] = False,
 ) -> None:
-    """Replay TRACE under a model and write what lived when to DIR, as Parquet.
+    """Write what lived when in a replay to DIR, as Parquet.
 
     VMAs, address spaces, folios, mappings, links and remaps, each with the rows of the trace from
     and to which it holds, and the walks (docs/timeline.md).
