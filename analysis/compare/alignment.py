@@ -66,11 +66,19 @@ class WalkSpool:
 
     def walks(self, model: str) -> Iterator[pl.DataFrame]:
         """What the model wrote, in order, some BLOCK rows at a time. Only after close()."""
-        with pq.ParquetFile(self._paths[model]) as file:
-            for batch in file.iter_batches(batch_size=BLOCK):
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                assert isinstance(frame, pl.DataFrame)
-                yield frame.with_columns(pl.col("kind", "mapping").cast(pl.String))
+        return walks_in(self._paths[model])
+
+
+def walks_in(path: Path, model: str | None = None) -> Iterator[pl.DataFrame]:
+    """A model's walks in a table of walks, or all, in order, some BLOCK rows at a time."""
+    columns = [*_COLUMNS, *(["model"] if model is not None else [])]
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BLOCK, columns=columns):
+            frame = pl.from_arrow(pa.Table.from_batches([batch]))
+            assert isinstance(frame, pl.DataFrame)
+            if model is not None:
+                frame = frame.filter(pl.col("model").cast(pl.String) == model).drop("model")
+            yield frame.with_columns(pl.col("kind", "mapping").cast(pl.String))
 
 
 def aligned(models: Sequence[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:

@@ -140,7 +140,8 @@ class Results:
         walks_policy: when walks happened.
         made_by: what is known of the program, models and their files, by name.
         tables: walks, operations, memory and misses, lazy, each with columns trace and model.
-        walks_of: the walks of one trace (its name) under one model; no other file is read for it.
+        walks_file: the file that has the walks of a trace (its name) under a model, perhaps among
+            others.
     """
 
     directory: Path
@@ -151,7 +152,7 @@ class Results:
     walks_policy: str
     made_by: Mapping[str, str]
     tables: Mapping[str, pl.LazyFrame]
-    walks_of: Callable[[str, str], pl.LazyFrame]
+    walks_file: Callable[[str, str], Path]
 
     def common(self) -> list[TraceInfo]:
         """The traces that every model finished."""
@@ -184,8 +185,6 @@ def read_results(directory: str | Path) -> Results:
 
 
 def _of_batch(directory: Path) -> Results:
-    import polars as pl
-
     from rmapreplay.batch.dataset import read_batch
 
     batch = read_batch(directory)
@@ -225,7 +224,7 @@ def _of_batch(directory: Path) -> Results:
                 "summary.parquet": manifest["summary"]["sha256"],
             },
             {name: getattr(batch, name) for name in ("walks", "operations", "memory", "misses")},
-            lambda trace, model: pl.scan_parquet(paths[trace, model], hive_partitioning=False),
+            lambda trace, model: paths[trace, model],
         )
     except (KeyError, TypeError, OSError) as error:
         raise _damaged(directory, error) from error
@@ -281,9 +280,7 @@ def _of_run(directory: Path) -> Results:
                 )
                 for table in ("walks", "operations", "memory", "misses")
             },
-            lambda _, model: pl.scan_parquet(directory / "walks.parquet").filter(
-                pl.col("model").cast(pl.String) == model
-            ),
+            lambda *_: directory / "walks.parquet",
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise _damaged(directory, error) from error

@@ -8,17 +8,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from rmapreplay.analysis.compare.alignment import aligned, walks_in
 from rmapreplay.analysis.report.results import Results, TraceInfo
 from rmapreplay.replay import DEFAULT_WALKS
 
 if TYPE_CHECKING:
     import polars as pl
-
-_CHUNK: Final = 1 << 20  # walks at a time
-_KEY: Final = ("seq", "folio", "kind")
-_SHARED: Final = (*_KEY, "mapcount", "hits")
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,7 @@ def _rank(worst: WorstWalk) -> tuple[int, str, str]:
 def worst_walks(results: Results) -> Alignment:
     """Match the walks of the models, trace by trace, and find the largest excess of each model.
 
-    Walks are the same if they are the n-th of their kind for their folio at their row of the trace.
-    Where all models have the same walks in the same order these have the same numbers.
+    Which walks are the same is told in analysis/compare/alignment.py.
     """
     found = Alignment()
     of_model: dict[str, WorstWalk] = {}
@@ -111,7 +107,9 @@ def worst_walks(results: Results) -> Alignment:
             continue
         worst: dict[str, WorstWalk] = {}
         matched = 0
-        for part in _parts(results, trace, models):
+        tables = (walks_in(results.walks_file(trace.name, model), model) for model in models)
+        for block in aligned(list(tables)):
+            part = block.drop_nulls([f"walk:{i}" for i in range(len(models))])
             matched += part.height
             for walk in _largest(part, trace, models):
                 if walk.model not in worst or walk.excess > worst[walk.model].excess:
@@ -130,68 +128,6 @@ def worst_walks(results: Results) -> Alignment:
     return found
 
 
-def _parts(results: Results, trace: TraceInfo, models: list[str]) -> Iterator[pl.DataFrame]:
-    """The walks that all models have: a row each, with walk, visits, useless and misses of the i-th
-    model as w{i}, v{i}, u{i} and m{i}."""
-    import polars as pl
-
-    tables = [_of_model(results, trace, model, i) for i, model in enumerate(models)]
-    count = _if_numbered_alike(tables)
-    if count is None:
-        yield _matched(tables)
-        return
-    for start in range(0, count, _CHUNK):
-        parts = []
-        for i, table in enumerate(tables):
-            number = pl.col(f"w{i}")
-            part = table.filter(number.is_between(start, start + _CHUNK, closed="left"))
-            parts.append((part if i == 0 else part.drop(_SHARED)).sort(number).collect())
-        yield pl.concat(parts, how="horizontal")
-
-
-def _of_model(results: Results, trace: TraceInfo, model: str, i: int) -> pl.LazyFrame:
-    import polars as pl
-
-    own = {f"{name[0]}{i}": pl.col(name) for name in ("walk", "visits", "useless", "misses")}
-    shared = (pl.col("kind").cast(pl.String) if name == "kind" else name for name in _SHARED)
-    return results.walks_of(trace.name, model).select(*shared, **own)
-
-
-def _if_numbered_alike(tables: list[pl.LazyFrame]) -> int | None:
-    """How many walks there are, if all models have the same under the same numbers."""
-    import polars as pl
-
-    seen = {
-        table.select(
-            pl.len(),
-            first=pl.col(f"w{i}").min(),
-            last=pl.col(f"w{i}").max(),
-            digest=pl.struct(pl.col(f"w{i}").alias("walk"), *_KEY).hash().bitwise_xor(),
-        )
-        .collect()
-        .row(0)
-        for i, table in enumerate(tables)
-    }
-    if len(seen) != 1:
-        return None
-    count, first, last, _ = seen.pop()
-    if not count:
-        return 0
-    return int(count) if (first, last) == (0, count - 1) else None
-
-
-def _matched(tables: list[pl.LazyFrame]) -> pl.DataFrame:
-    """Walks matched by their row, folio and kind, and which of these they are. That can only be
-    told from all of them at once."""
-    import polars as pl
-
-    nth = pl.int_range(pl.len()).over(_KEY)
-    first, *others = (table.sort(f"w{i}").with_columns(nth=nth) for i, table in enumerate(tables))
-    for other in others:
-        first = first.join(other.drop("hits", "mapcount"), on=[*_KEY, "nth"], how="inner")
-    return first.collect()
-
-
 def _largest(part: pl.DataFrame, trace: TraceInfo, models: list[str]) -> Iterator[WorstWalk]:
     """For each model the walk with its largest excess, the first of equals; none if it has none."""
     import polars as pl
@@ -200,32 +136,37 @@ def _largest(part: pl.DataFrame, trace: TraceInfo, models: list[str]) -> Iterato
     for i, model in enumerate(models):
         # Who misses a mapping visits less than the walk needs.
         others = [
-            pl.when(pl.col(f"m{j}") == 0).then(pl.col(f"v{j}").cast(pl.Int64))
+            pl.when(pl.col(f"misses:{j}") == 0).then(pl.col(f"visits:{j}").cast(pl.Int64))
             for j in many
             if j != i
         ]
-        least = pl.min_horizontal(others) if others else pl.col("hits").cast(pl.Int64)
+        least = pl.min_horizontal(others) if others else pl.col("hits:0").cast(pl.Int64)
         ranked = part.with_columns(least=least).with_columns(
-            excess=pl.col(f"v{i}").cast(pl.Int64) - pl.col("least")
+            excess=pl.col(f"visits:{i}").cast(pl.Int64) - pl.col("least")
         )
         top = ranked["excess"].max() if part.height else None
         if not isinstance(top, int) or top <= 0:
             continue
-        row = ranked.filter(pl.col("excess") == top).sort(f"w{i}").row(0, named=True)
+        row = ranked.filter(pl.col("excess") == top).sort(f"walk:{i}").row(0, named=True)
         other = next(
-            (j for j in many if j != i and not row[f"m{j}"] and row[f"v{j}"] == row["least"]), None
+            (
+                j
+                for j in many
+                if j != i and not row[f"misses:{j}"] and row[f"visits:{j}"] == row["least"]
+            ),
+            None,
         )
         yield WorstWalk(
             trace,
             model,
-            row[f"w{i}"],
+            row[f"walk:{i}"],
             row["seq"],
             row["kind"],
             row["mapcount"],
-            row[f"v{i}"],
-            row[f"u{i}"],
+            row[f"visits:{i}"],
+            row[f"useless:{i}"],
             None if other is None else models[other],
-            row[f"w{i if other is None else other}"],
+            row[f"walk:{i if other is None else other}"],
             row["least"],
         )
 
