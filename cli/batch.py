@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmapreplay.cli import completion
+from rmapreplay.cli.options import WalksOption
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import DEFAULT_WALKS
 
@@ -45,14 +46,7 @@ def batch(
             "them; repeatable.",
         ),
     ],
-    walks: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.walk_policies,
-            metavar="SPEC",
-            help="When walks happen, as for `run`.",
-        ),
-    ] = DEFAULT_WALKS,
+    walks: WalksOption = DEFAULT_WALKS,
     jobs: Annotated[
         int | None,
         typer.Option(

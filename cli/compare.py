@@ -18,6 +18,7 @@ from rmapreplay.analysis.compare.vocabulary import COSTS, DEFAULT_BY, DEFAULT_ME
 from rmapreplay.cli import completion
 from rmapreplay.cli.compare_tables import print_comparison, print_divergence, print_shrunk
 from rmapreplay.cli.errors import print_error
+from rmapreplay.cli.options import CostModelOption, WalksOption
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.tables import Format
 from rmapreplay.replay import DEFAULT_WALKS
@@ -63,14 +64,7 @@ def compare(
             "The others are held against the first.",
         ),
     ],
-    walks: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.walk_policies,
-            metavar="SPEC",
-            help="When walks happen, as for `run`.",
-        ),
-    ] = DEFAULT_WALKS,
+    walks: WalksOption = DEFAULT_WALKS,
     metric: Annotated[
         str, typer.Option(metavar="|".join(COSTS), help="What is compared walk by walk.")
     ] = DEFAULT_METRIC,
@@ -101,15 +95,7 @@ def compare(
         float, typer.Option(min=0.0, metavar="N", help="How long --shrink may take.")
     ] = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in DIR.")] = False,
-    cost_model: Annotated[
-        str | None,
-        typer.Option(
-            "--cost-model",
-            autocompletion=completion.cost_models,
-            metavar="warm|cold|FILE.toml",
-            help="Also estimate nanoseconds: what was counted, times these weights.",
-        ),
-    ] = None,
+    cost_model: CostModelOption = None,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
     threads: Annotated[
         int | None,

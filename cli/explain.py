@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rmapreplay.cli import completion
+from rmapreplay.cli.options import TraceArgument, WalksOption
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.trees import print_tree
 from rmapreplay.replay import DEFAULT_WALKS
@@ -25,14 +26,7 @@ class ExplainFormat(StrEnum):
 
 
 def explain(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces,
-            metavar="TRACE",
-            help="Parquet file of a trace, or its URL.",
-        ),
-    ],
+    trace: TraceArgument,
     walk: Annotated[
         int,
         typer.Option(metavar="N", help="Number of the walk, as in the table `walks`."),
@@ -47,14 +41,7 @@ def explain(
             help="Model to ask; may be repeated, or name several after commas.",
         ),
     ],
-    walks: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.walk_policies,
-            metavar="SPEC",
-            help="When walks happen, as for `run`.",
-        ),
-    ] = DEFAULT_WALKS,
+    walks: WalksOption = DEFAULT_WALKS,
     output: Annotated[
         ExplainFormat, typer.Option("--format", "-f", help="tree, json, dot or mermaid.")
     ] = ExplainFormat.tree,

@@ -9,17 +9,13 @@ from typing import Annotated
 import typer
 
 from rmapreplay.cli import completion
+from rmapreplay.cli.options import CostModelOption, TraceArgument, WalksOption
 from rmapreplay.cli.run import show_progress
 from rmapreplay.replay import DEFAULT_WALKS
 
 
 def export(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces, metavar="TRACE", help="A trace: a file or a URL."
-        ),
-    ],
+    trace: TraceArgument,
     model: Annotated[
         list[str],
         typer.Option(
@@ -48,26 +44,11 @@ def export(
         str,
         typer.Option(
             metavar="visits|steps|lookups|locks|refcounts|links|objects|ns",
-            help="What the width of a flame graph's frames means.",
+            help="What the width of a flame graph's frames means; ns needs --cost-model.",
         ),
     ] = "visits",
-    cost_model: Annotated[
-        str | None,
-        typer.Option(
-            "--cost-model",
-            autocompletion=completion.cost_models,
-            metavar="warm|cold|FILE.toml",
-            help="The weights for --weight ns.",
-        ),
-    ] = None,
-    walks: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.walk_policies,
-            metavar="SPEC",
-            help="When walks happen, as for `run`.",
-        ),
-    ] = DEFAULT_WALKS,
+    cost_model: CostModelOption = None,
+    walks: WalksOption = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace files.")] = False,
 ) -> None:
     """Write what a replay cost for other programs: Perfetto, flame graphs.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmapreplay.cli import completion
+from rmapreplay.cli.options import TraceArgument
 
 
 class Format(StrEnum):
@@ -21,14 +21,7 @@ class Format(StrEnum):
 
 
 def info(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces,
-            metavar="TRACE",
-            help="Parquet file of a trace, or its URL.",
-        ),
-    ],
+    trace: TraceArgument,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
     """Print what a trace holds: operations, processes, forks, losses."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rmapreplay.cli import completion
+from rmapreplay.cli.options import TraceArgument
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.trees import print_tree
 
@@ -30,14 +31,7 @@ def _address(text: str) -> int:
 
 
 def inspect(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces,
-            metavar="TRACE",
-            help="Parquet file of a trace, or its URL.",
-        ),
-    ],
+    trace: TraceArgument,
     at: Annotated[int, typer.Option("--at", metavar="SEQ", help="After which row, from 0.")],
     model: Annotated[
         str,

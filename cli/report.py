@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rmapreplay.cli import completion
+from rmapreplay.cli.options import CostModelOption
 
 
 class ReportFormat(StrEnum):
@@ -40,15 +40,7 @@ def report(
         str | None,
         typer.Option(metavar="MODEL", help="Model to set the others against; default: the first."),
     ] = None,
-    cost_model: Annotated[
-        str | None,
-        typer.Option(
-            "--cost-model",
-            autocompletion=completion.cost_models,
-            metavar="warm|cold|FILE.toml",
-            help="Also estimate nanoseconds: what was counted, times these weights.",
-        ),
-    ] = None,
+    cost_model: CostModelOption = None,
     explain: Annotated[
         int,
         typer.Option(

@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from rmapreplay.cli import completion
 from rmapreplay.cli.errors import print_error
+from rmapreplay.cli.options import CostModelOption, TraceArgument
 from rmapreplay.cli.tables import Cell, Format, number, print_table
 from rmapreplay.replay import BACKENDS, DEFAULT_BACKEND, DEFAULT_BATCH_SIZE, DEFAULT_WALKS
 from rmapreplay.replay.figures import FORK, forks, own_objects
@@ -44,14 +45,7 @@ def _complete_verify(args: Sequence[str]) -> list[str]:
 
 
 def run(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces,
-            metavar="TRACE",
-            help="Parquet file of a trace, a scenario (.scn), or a URL of either.",
-        ),
-    ],
+    trace: TraceArgument,
     model: Annotated[
         list[str],
         typer.Option(
@@ -98,15 +92,7 @@ def run(
             help="What answers the walks: the model, or its form as relations over a timeline.",
         ),
     ] = DEFAULT_BACKEND,
-    cost_model: Annotated[
-        str | None,
-        typer.Option(
-            "--cost-model",
-            autocompletion=completion.cost_models,
-            metavar="warm|cold|FILE.toml",
-            help="Also estimate nanoseconds: what was counted, times these weights.",
-        ),
-    ] = None,
+    cost_model: CostModelOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results in DIR.")] = False,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="ROWS", help="Rows to read at a time.")

@@ -9,20 +9,14 @@ from typing import Annotated
 import typer
 
 from rmapreplay.cli import completion
+from rmapreplay.cli.options import TraceArgument, WalksOption
 from rmapreplay.cli.run import show_progress
 from rmapreplay.cli.tables import print_table
 from rmapreplay.replay import DEFAULT_WALKS
 
 
 def timeline(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.traces,
-            metavar="TRACE",
-            help="Parquet file of a trace, or its URL.",
-        ),
-    ],
+    trace: TraceArgument,
     model: Annotated[
         str,
         typer.Option(
@@ -36,14 +30,7 @@ def timeline(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the tables.")
     ],
-    walks: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.walk_policies,
-            metavar="SPEC",
-            help="When walks happen, as for `run`.",
-        ),
-    ] = DEFAULT_WALKS,
+    walks: WalksOption = DEFAULT_WALKS,
     force: Annotated[bool, typer.Option("--force", help="Replace a timeline in DIR.")] = False,
 ) -> None:
     """Write what lived when in a replay to DIR, as Parquet.
