@@ -10,19 +10,22 @@ import pyarrow.compute as pc
 
 from rmapreplay.replay.output import comm_of
 from rmapreplay.traces.reader import Trace
-from rmapreplay.traces.schema import OP_NAMES
+from rmapreplay.traces.schema import OP_NAMES, process_names
 
 
 def comms(trace: Trace) -> pl.DataFrame:
-    """The names of processes, as exec gave them and children inherited them: pid, seq (the row from
-    which on), comm. Sorted by seq. Processes that no exec named are not in it.
+    """The names of processes, as exec gave them and children inherited them, or a scenario calls
+    them: pid, seq (the row from which on), comm. Sorted by seq. Processes without are not in it.
 
     Raises TraceFormatError if a row is not right.
     """
     fork, execed = OP_NAMES.index("fork"), OP_NAMES.index("exec")
     paths = dict(trace.exec_paths())
-    names: dict[int, str] = {}
-    found: list[dict[str, Any]] = []
+    given = process_names(trace.metadata)
+    names = dict(given)
+    found: list[dict[str, Any]] = [
+        {"pid": pid, "seq": 0, "comm": name} for pid, name in given.items()
+    ]
     row = 0
     for batch in trace.batches():
         op, pid, child = (batch[name] for name in ("op", "pid", "child"))
@@ -32,7 +35,7 @@ def comms(trace: Trace) -> pl.DataFrame:
             strict=True,
         ):  # fmt: skip
             if which == fork:
-                named, comm = new, names.get(parent)
+                named, comm = new, given.get(new) or names.get(parent)
             else:
                 path = paths.get(row + at)
                 named, comm = parent, path and comm_of(path)

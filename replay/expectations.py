@@ -27,8 +27,10 @@ def checked(run: _Run) -> _Run:
             return run(trace, specs, **options)
         from rmapreplay.traces.scenarios.expect import from_metadata
         from rmapreplay.traces.scenarios.findings import Findings
+        from rmapreplay.traces.schema import process_names
 
-        findings = Findings(from_metadata(trace.metadata))
+        names = process_names(trace.metadata)
+        findings = Findings(from_metadata(trace.metadata), names)
         visits = bool(options.pop("visits", False))
         sink = _Both(findings, options.pop("sink", None), visits)
         seen = visits or findings.visits_needed

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -74,3 +75,9 @@ CANONICAL_SCHEMA: Final = pa.schema(
 
 Metadata = dict[str, Any]
 """The JSON object under METADATA_KEY."""
+
+
+def process_names(metadata: Mapping[str, Any]) -> dict[int, str]:
+    """What the trace's author calls processes, by pid, where metadata says so."""
+    names = metadata.get("process_names") or {}
+    return {int(pid): str(name) for pid, name in names.items()}

@@ -14,6 +14,7 @@ from rmapreplay.replay import DEFAULT_BATCH_SIZE
 from rmapreplay.replay.engine import ModelRun
 from rmapreplay.replay.output import comm_of
 from rmapreplay.traces.errors import RmapReplayError
+from rmapreplay.traces.schema import process_names
 
 if TYPE_CHECKING:
     from rmapreplay.replay.engine import Progress
@@ -50,7 +51,8 @@ class Mm:
         mm: serial number, in order of creation, from 1.
         pid: the process it is called after: of a living one who uses it now, of one that is gone
             who first had it. 0: a copy that fork is not done with.
-        comm: name of the program, where the trace has its exec; of a copy its parent's.
+        comm: name of the program, where the trace has its exec; of a copy its parent's; or what a
+            scenario calls the process.
         parent: serial of the mm it was copied from, or None.
         how: fork, exec, or first_seen (it was there before the trace began).
         born, gone: rows; `gone` is None while it lives.
@@ -195,12 +197,14 @@ class Moment:
         mms, pids_now = (self._vma_rows[name].to_pylist() for name in ("mm", "pid"))
         pids = dict(zip(mms, pids_now, strict=True))
         paths = dict(self.trace.exec_paths())
+        given = process_names(self.trace.metadata)
         found: dict[int, Mm] = {}
         for life in self.native.lives():
             mm = life["mm"]
             path = paths.get(life["execed"])
             above = found.get(life["parent"])
-            inherited = above.comm if above else None
+            pid = pids.get(mm, life["pid"])
+            inherited = given.get(pid) or (above.comm if above else None)
             if mm in users:
                 unnamed = "dying" if life["pid"] else "forking"
                 state = "alive" if users[mm] else unnamed
@@ -208,7 +212,7 @@ class Moment:
                 state = "gone"
             found[mm] = Mm(
                 mm,
-                pids.get(mm, life["pid"]),
+                pid,
                 comm_of(path) if path is not None else inherited,
                 life["parent"],
                 life["how"],

@@ -71,7 +71,7 @@ class Compiler:
         metadata: of the trace.
         steps: what happens.
         expectations: what is said to be found.
-        actors: names by pid, for errors and programs.
+        names: of processes, by pid; those called by their pid have none.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -83,6 +83,7 @@ class Compiler:
         self._places = Places()
         self._files = Files()
         self._processes: dict[str, _Process] = {}
+        self.names: dict[int, str] = {}
         self._pids: set[int] = set()
         self._next_pid = FIRST_PID
         self._row = 0
@@ -267,6 +268,8 @@ class Compiler:
         if pid >= _MOST_PIDS:
             word.fail(f"{pid} is not a process id")
         self._pids.add(pid)
+        if not literal:
+            self.names[pid] = name
         return pid
 
     def _fork(self, line: Line, name: str, tid: str | None, arguments: Arguments) -> None:

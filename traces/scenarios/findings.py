@@ -21,10 +21,12 @@ class Findings:
 
     Args:
         expectations: of the trace.
+        names: what processes are called, by pid.
     """
 
-    def __init__(self, expectations: Sequence[Expectation]) -> None:
+    def __init__(self, expectations: Sequence[Expectation], names: Mapping[int, str]) -> None:
         self.expectations = list(expectations)
+        self._names = names
         self._models: dict[str, _ModelFindings] = {}
 
     @property
@@ -35,7 +37,7 @@ class Findings:
     def begin(self, model: str) -> None:
         """A model is about to give its tables; not needed if they come one after another."""
         about = [each for each in self.expectations if each.speaks_of(model)]
-        self._models[model] = _ModelFindings(about)
+        self._models[model] = _ModelFindings(about, self._names)
 
     def write(self, model: str, table: str, rows: pa.RecordBatch) -> None:
         if model not in self._models:
@@ -69,7 +71,8 @@ class Findings:
 class _ModelFindings:
     """What one model's tables had."""
 
-    def __init__(self, expectations: list[Expectation]) -> None:
+    def __init__(self, expectations: list[Expectation], names: Mapping[int, str]) -> None:
+        self._names = names
         walks = [each for each in expectations if each.of in ("walk", "visited")]
         rows = {row for each in walks for row in range(each.first, each.last + 1)}
         self._rows = pa.array(sorted(rows), pa.uint64())
@@ -130,7 +133,7 @@ class _ModelFindings:
         if expectation.of == "visited":
             mine = [rows.filter(pc.equal(rows["walk"], walk["walk"])) for rows in self._visits]
             visits = [visit for rows in mine for visit in rows.to_pylist()]
-            return _wrong_visits(expectation.visited, visits, _address_of(walk))
+            return _wrong_visits(expectation.visited, visits, _address_of(walk), self._names)
         found = walk.get(expectation.metric)
         if found is None:
             return f"no metric of walks of the name {expectation.metric}"
@@ -177,7 +180,10 @@ class _Sum:
 
 
 def _wrong_visits(
-    expected: Sequence[Mapping[str, Any]], visits: Sequence[Mapping[str, Any]], address: int
+    expected: Sequence[Mapping[str, Any]],
+    visits: Sequence[Mapping[str, Any]],
+    address: int,
+    names: Mapping[int, str],
 ) -> str | None:
     def same(want: Mapping[str, Any], got: Mapping[str, Any]) -> bool:
         at = want.get("address", address)
@@ -189,11 +195,10 @@ def _wrong_visits(
 
     if len(expected) == len(visits) and all(map(same, expected, visits)):
         return None
-    names = {want["pid"]: want["name"] for want in expected}
     return seen_text(
         [
             {
-                "name": names.get(got["pid"], f"pid {got['pid']}"),
+                "name": names.get(got["pid"], f"p{got['pid']}"),
                 "hit": got["hits"] > 0,
                 **({} if got["start"] <= address < got["end"] else {"address": got["start"]}),
             }

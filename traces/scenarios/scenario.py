@@ -17,7 +17,13 @@ from rmapreplay.traces.scenarios.errors import ScenarioError
 from rmapreplay.traces.scenarios.expect import Expectation, to_metadata
 from rmapreplay.traces.scenarios.findings import Findings
 from rmapreplay.traces.scenarios.words import PAGE
-from rmapreplay.traces.schema import FILE_SCHEMA, METADATA_KEY, NAMED_COLUMNS, SCHEMA_VERSION
+from rmapreplay.traces.schema import (
+    FILE_SCHEMA,
+    METADATA_KEY,
+    NAMED_COLUMNS,
+    SCHEMA_VERSION,
+    process_names,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +92,7 @@ class Scenario:
     def check(self, result: Result) -> list[str]:
         """A line for each expectation that does not hold of one of the models of a replay's
         result. Those about VMAs visited need a replay with visits=True."""
-        findings = Findings(self.expectations)
+        findings = Findings(self.expectations, process_names(self.metadata))
         for model in result.summary["models"]:
             for name in ("walks", "visits", "operations"):
                 frame = getattr(result, name)
@@ -114,6 +120,8 @@ def parse(text: str, path: str | Path | None = None) -> Scenario:
         "tool": {"from": "scenario", "source": path.name if path else None},
         **compiler.metadata,
     }
+    if compiler.names:
+        metadata["process_names"] = {str(pid): name for pid, name in compiler.names.items()}
     if compiler.expectations:
         metadata["expect"] = to_metadata(compiler.expectations)
     steps, expectations = tuple(compiler.steps), tuple(compiler.expectations)
