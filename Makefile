@@ -165,6 +165,10 @@ kernel-tools:
 capture-tools:
 	$(call debian,perf strace,linux-perf strace)
 
+.PHONY: browser
+browser:
+	$(call debian,chromium,chromium)
+
 .PHONY: clean
 clean:  ## remove everything that was built
 	rm -rf $(VENV) $(BUILD)
