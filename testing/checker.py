@@ -8,6 +8,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,12 +138,12 @@ class Checker:
         self, traces: Sequence[str | Path], seeds: int, seconds: float, randomise: bool
     ) -> Iterator[tuple[str, Callable[[], Checked]]]:
         for case in conformance_cases():
-            yield case.name, lambda case=case: self.scenario(case)  # type: ignore[misc]
+            yield case.name, partial(self.scenario, case)
         yield "random", lambda: self.random(seeds, seconds, randomise)
         yield "determinism", self.determinism
         for path in traces:
             trace = read_trace(path)
-            yield f"trace_{Path(path).stem}", lambda trace=trace: self.trace(trace)  # type: ignore[misc]
+            yield f"trace_{Path(path).stem}", partial(self.trace, trace)
 
     # ---- the checks ----
 
@@ -155,7 +156,7 @@ class Checker:
             rows, metadata = case.rows(kernel)
             flaw = self._flaw(rows, metadata)
             if flaw is None and case.truth:
-                flaw = self._guarded(lambda: self._untrue(case, kernel), len(rows))  # noqa: B023
+                flaw = self._guarded(partial(self._untrue, case, kernel), len(rows))
             if flaw:
                 return Checked(
                     case.name, case.about, finding=self._finding(case.name, flaw, rows, metadata)

@@ -22,7 +22,7 @@ class FrameModel(Protocol):
     """What the module of a model has."""
 
     @property
-    def COUNTERS(self) -> tuple[str, ...]:  # noqa: N802
+    def COUNTERS(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
         """Those of the native model's counters of a walk that it derives too."""
 
     def walks(self, timeline: Timeline) -> pl.LazyFrame:
